@@ -1,0 +1,13 @@
+# CUDA is optional: a build without nvcc loses the cuda backend and nothing else.
+include(CheckLanguage)
+set(OSAE_CUDA "AUTO" CACHE STRING "the cuda backend: AUTO (when nvcc works), ON (or fail) or OFF")
+set(OSAE_HAS_CUDA OFF)
+if(NOT OSAE_CUDA STREQUAL "OFF")
+  check_language(CUDA)
+  if(CMAKE_CUDA_COMPILER)
+    set(OSAE_HAS_CUDA ON)
+  elseif(OSAE_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "OSAE_CUDA=ON, but no working nvcc was found")
+  endif()
+endif()
+message(STATUS "cuda: nvcc ${OSAE_HAS_CUDA}; the cuda backend is not part of this version")

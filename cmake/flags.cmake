@@ -1,0 +1,20 @@
+# Warnings are errors; asserts stay on in every build; never -ffast-math (it deletes NaN checks).
+add_library(osae_flags INTERFACE)
+target_compile_definitions(osae_flags INTERFACE _GNU_SOURCE OSAE_VERSION="${PROJECT_VERSION}")
+target_compile_options(osae_flags INTERFACE
+  -Wall -Wextra -Wpedantic -Werror -Wshadow -Wvla -Wundef -Wformat=2 -Wconversion
+  -Wdouble-promotion -Wcast-qual -Wpointer-arith -Wwrite-strings -Wstrict-prototypes
+  -Wmissing-prototypes -fno-common -fno-math-errno -fno-trapping-math -g)
+if(OSAE_MARCH)
+  target_compile_options(osae_flags INTERFACE -march=${OSAE_MARCH})
+endif()
+set(CMAKE_C_FLAGS_RELEASE "-O3")
+set(CMAKE_C_FLAGS_DEBUG "-O1 -fno-omit-frame-pointer")
+
+if(OSAE_SANITIZE STREQUAL "address")
+  target_compile_options(osae_flags INTERFACE -fsanitize=address,undefined -fno-sanitize-recover=all)
+  target_link_options(osae_flags INTERFACE -fsanitize=address,undefined)
+elseif(OSAE_SANITIZE STREQUAL "thread")
+  target_compile_options(osae_flags INTERFACE -fsanitize=thread)
+  target_link_options(osae_flags INTERFACE -fsanitize=thread)
+endif()

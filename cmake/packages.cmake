@@ -1,0 +1,13 @@
+# Every library we link, found here and nowhere else. scripts/packages.txt names the Debian packages.
+find_package(PkgConfig REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS C)
+find_package(dnnl REQUIRED)
+if(NOT TARGET dnnl::dnnl)
+  add_library(dnnl::dnnl ALIAS DNNL::dnnl)
+endif()
+pkg_check_modules(ZMQ REQUIRED IMPORTED_TARGET libzmq>=4.3.4)
+pkg_check_modules(MSGPACK REQUIRED IMPORTED_TARGET msgpack)
+pkg_check_modules(YAML REQUIRED IMPORTED_TARGET yaml-0.1)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.14)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash>=0.8)
+pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)

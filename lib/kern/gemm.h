@@ -1,0 +1,44 @@
+// gemm: matrix products, on oneDNN. All matrices are row-major and dense; C is never read unless
+// `add` is true (then C += ...). m, n, k may be any size; a 0 makes it a no-op (or clears C).
+//
+// The bits do not depend on the number of threads: a product is cut into row blocks of C by its
+// shape alone, and each block is computed by one thread.
+#ifndef LIB_KERN_GEMM_H
+#define LIB_KERN_GEMM_H
+
+#include "lib/base/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+// C [m x n] = A [m x k] B [n x k]^T
+void gemm_nt(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add);
+// C [m x n] = A [m x k] B [k x n]
+void gemm_nn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add);
+// C [m x n] = A [k x m]^T B [k x n]
+void gemm_tn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add);
+
+// The same with leading dimensions (in elements): parts of larger matrices.
+void gemm_nt_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                size_t m, size_t n, size_t k, bool add);
+void gemm_nn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                size_t m, size_t n, size_t k, bool add);
+void gemm_tn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                size_t m, size_t n, size_t k, bool add);
+
+// A weight [n x k] used again and again (the frozen language model): kept in oneDNN's own layout,
+// in fp32 or rounded to bf16 (then inputs are rounded to bf16 too and sums are fp32).
+enum gemm_precision { GEMM_F32, GEMM_BF16 };
+struct gemm_weight;
+CHECKED enum status gemm_weight_new(struct gemm_weight **out, const float *weight, size_t n,
+                                    size_t k, enum gemm_precision precision);
+void gemm_weight_free(struct gemm_weight **weight);
+size_t gemm_weight_bytes(const struct gemm_weight *weight);
+// C [m x n] = A [m x k] W [n x k]^T
+void gemm_weight_apply(float *c, const float *a, const struct gemm_weight *weight, size_t m);
+
+// Threads for all kernels of this process (0: one per core it may run on). Once, at start.
+void gemm_threads(size_t threads);
+
+#endif
