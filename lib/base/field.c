@@ -378,12 +378,12 @@ field_find(const struct field *rows, size_t count, const char *name)
     return NULL;
 }
 
-// Levenshtein distance of names of at most 63 bytes.
-static size_t
-distance(const char *a, const char *b)
+// Levenshtein's.
+size_t
+name_distance(const char *a, const char *b)
 {
     size_t row[64], length = strlen(b);
-    if (length > 63)
+    if (length > 63 || strlen(a) > 63)
         return 64;
     for (size_t j = 0; j <= length; j++)
         row[j] = j;
@@ -403,17 +403,33 @@ distance(const char *a, const char *b)
     return row[length];
 }
 
+// Further apart than a third of the name is another word, not a slip.
+static void
+nearer(const char **nearest, size_t *least, const char *candidate, const char *name)
+{
+    size_t apart = name_distance(name, candidate);
+    if (apart < *least) {
+        *least = apart;
+        *nearest = candidate;
+    }
+}
+
 const char *
 field_nearest(const struct field *rows, size_t count, const char *name)
 {
     const char *nearest = NULL;
     size_t least = strlen(name) / 3 + 2;
-    for (size_t i = 0; i < count; i++) {
-        size_t apart = distance(name, rows[i].name);
-        if (apart < least) {
-            least = apart;
-            nearest = rows[i].name;
-        }
-    }
+    for (size_t i = 0; i < count; i++)
+        nearer(&nearest, &least, rows[i].name, name);
+    return nearest;
+}
+
+const char *
+name_nearest(const char *const *names, size_t count, const char *name)
+{
+    const char *nearest = NULL;
+    size_t least = strlen(name) / 3 + 2;
+    for (size_t i = 0; i < count; i++)
+        nearer(&nearest, &least, names[i], name);
     return nearest;
 }

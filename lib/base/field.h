@@ -38,7 +38,8 @@ enum field_flag {
     FIELD_TRAJECTORY = 2, // settings: decides the run's numbers (protocol.md 20)
     FIELD_HOT = 4,        // settings: may be changed while running
     FIELD_SIZE = 8,       // settings: a byte count, may be written 64MiB
-    FIELD_AUTO = 16,      // settings: the word `auto` is allowed and reads as 0
+    FIELD_AUTO = 16,      // settings: the word `auto` is allowed and reads as 0 (texts: as "")
+    FIELD_PATH = 32,      // settings: a file or folder, or a list of them
 };
 
 struct field {
@@ -50,6 +51,7 @@ struct field {
     double low, high;           // closed range of numbers
     const char *const *choices; // NULL-terminated, FIELD_CHOICE only
     const char *doc;            // one line for people
+    const char *unit;           // "ms", "tokens"; NULL: none
 };
 
 #define FIELD_TYPE(member)                                                                         \
@@ -97,6 +99,10 @@ double field_number(const void *object, const struct field *row);
 // near).
 const struct field *field_find(const struct field *rows, size_t count, const char *name);
 const char *field_nearest(const struct field *rows, size_t count, const char *name);
+// The same for plain names: how far apart (64 when longer than 63 bytes), and the nearest of a
+// list.
+size_t name_distance(const char *a, const char *b);
+const char *name_nearest(const char *const *names, size_t count, const char *name);
 
 // Valid UTF-8 (RFC 3629: no surrogates, no overlong forms, at most U+10FFFF)?
 bool utf8_valid(const char *at, size_t bytes);
