@@ -13,6 +13,22 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#define ASAN_UNPOISON_MEMORY_REGION(at, bytes) ((void)(at), (void)(bytes))
+#endif
+
+// The rest of a mapping's last page reads as zeros: under ASan a parser that runs over the end of
+// its file shall be caught there, as it would be in memory from malloc.
+static size_t
+rest_of_page(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (page - bytes % page) % page;
+}
+
 static enum status
 why(const char *path, const char *what)
 {
@@ -172,8 +188,10 @@ file_map_open(struct file_map *map, const char *path)
         void *at = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (at == MAP_FAILED)
             status = why(path, "map");
-        else
+        else {
             *map = (struct file_map){at, (size_t)info.st_size};
+            ASAN_POISON_MEMORY_REGION(map->at + map->bytes, rest_of_page(map->bytes));
+        }
     }
     close(fd);
     return status;
@@ -182,8 +200,10 @@ file_map_open(struct file_map *map, const char *path)
 void
 file_map_close(struct file_map *map)
 {
-    if (map->at)
+    if (map->at) {
+        ASAN_UNPOISON_MEMORY_REGION(map->at + map->bytes, rest_of_page(map->bytes));
         munmap((void *)(uintptr_t)map->at, map->bytes);
+    }
     *map = (struct file_map){NULL, 0};
 }
 

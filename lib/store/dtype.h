@@ -4,6 +4,7 @@
 
 #include "lib/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,6 +43,7 @@ size_t dtype_block_elements(enum dtype dtype);
 // Decodes `count` elements (a multiple of the block) at `from`, which may be unaligned, to fp32.
 // Blocks are decoded in fp32 in the order of the formula, so the goldens match bit for bit.
 // F64 is rounded; integer types are refused (INTERNAL: callers check first).
+bool dtype_decodes(enum dtype dtype);
 CHECKED enum status dtype_decode(float *out, enum dtype dtype, const void *from, size_t count);
 
 float f16_to_f32(uint16_t half);
