@@ -230,7 +230,7 @@ print_size(char *out, size_t room, uint64_t bytes)
     snprintf(out, room, "%" PRIu64 "%s", bytes, units[unit]);
 }
 
-// The shortest decimal that reads back to the same bits.
+// The shortest decimal that reads back to the same bits, as people write it: 20000, 0.04, 7e-6.
 static void
 print_real(char *out, size_t room, double real, bool single)
 {
@@ -238,8 +238,17 @@ print_real(char *out, size_t room, double real, bool single)
         snprintf(out, room, "%.*g", digits, real);
         double back = strtod(out, NULL);
         if (single ? (float)back == (float)real : back == real)
-            return;
+            break;
     }
+    char *e = strchr(out, 'e');
+    if (!e)
+        return;
+    if (e[1] == '+' && fabs(real) < 1e9) { // such a number is whole
+        snprintf(out, room, "%.0f", real);
+        return;
+    }
+    size_t zeros = strspn(e + 2, "0");
+    memmove(e + 2, e + 2 + zeros, strlen(e + 2 + zeros) + 1);
 }
 
 void

@@ -49,6 +49,49 @@ presets_print_back(void **unused)
 }
 
 static void
+numbers_are_printed_as_people_write_them(void **unused)
+{
+    (void)unused;
+    static const struct {
+        double value;
+        const char *text;
+    } said[] = {{20000, "20000"},
+                {123456789, "123456789"},
+                {0.04, "0.04"},
+                {7e-6, "7e-6"},
+                {1e9, "1e+9"},
+                {1.25e-10, "1.25e-10"},
+                {0.5, "0.5"},
+                {1e100, "1e+100"},
+                {0.1 + 0.2, "0.30000000000000004"},
+                {-30000, "-30000"}};
+    static const struct field row = {.name = "x", .type = FIELD_F64, .bytes = 8};
+    for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
+        char text[64];
+        field_print(text, sizeof text, &said[i].value, &row);
+        assert_string_equal(text, said[i].text);
+        assert_true(strtod(text, NULL) == said[i].value);
+    }
+}
+
+static void
+names_are_compared_by_the_slips_between_them(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"run", "status", "report"};
+    char longer[100];
+    memset(longer, 'a', sizeof longer);
+    longer[99] = '\0';
+    assert_int_equal(name_distance("kitten", "sitting"), 3);
+    assert_int_equal(name_distance("", "abc"), 3);
+    assert_int_equal(name_distance(longer, "a"), 64);
+    assert_int_equal(name_distance("a", longer), 64);
+    assert_string_equal(name_nearest(names, 3, "stauts"), "status");
+    assert_null(name_nearest(names, 3, "zebra"));
+    assert_null(name_nearest(names, 3, longer));
+}
+
+static void
 bad_text_is_refused_with_one_clear_line(void **unused)
 {
     (void)unused;
@@ -95,6 +138,8 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(presets_print_back),
+        cmocka_unit_test(numbers_are_printed_as_people_write_them),
+        cmocka_unit_test(names_are_compared_by_the_slips_between_them),
         cmocka_unit_test(bad_text_is_refused_with_one_clear_line),
         cmocka_unit_test(utf8_is_judged_by_the_standard),
     };
