@@ -1,2 +1,0 @@
-# plain: as it is.
-{ print }
