@@ -353,6 +353,26 @@ misleading(void **unused)
     assert_null(saebench_misleading("/runs/x", "core"));
 }
 
+// docs/evaluation.md has a line for every number, with its category and unit.
+static void
+documented(void **unused)
+{
+    (void)unused;
+    char *text;
+    size_t bytes;
+    assert_int_equal(file_read(&text, &bytes, OSAE_TESTS "/../docs/evaluation.md", 1 << 20),
+                     STATUS_OK);
+    static const char *const better[] = {"lower", "higher", "to 1", "-"};
+    for (size_t i = 0; i < CORE_COUNT; i++) {
+        char line[256];
+        snprintf(line, sizeof line, "\n| `%s` | %s | %s | %s | ", core_rows[i].key,
+                 core_rows[i].category, core_rows[i].unit, better[core_rows[i].better]);
+        if (!strstr(text, line))
+            fail_msg("docs/evaluation.md lacks the line%s", line);
+    }
+    free(text);
+}
+
 static void
 eval_ids(void **unused)
 {
@@ -368,9 +388,9 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(there_and_back), cmocka_unit_test(shape), cmocka_unit_test(hostile),
-        cmocka_unit_test(theirs),         cmocka_unit_test(keyed), cmocka_unit_test(misleading),
-        cmocka_unit_test(eval_ids),
+        cmocka_unit_test(there_and_back), cmocka_unit_test(shape),    cmocka_unit_test(hostile),
+        cmocka_unit_test(theirs),         cmocka_unit_test(keyed),    cmocka_unit_test(misleading),
+        cmocka_unit_test(documented),     cmocka_unit_test(eval_ids),
     };
     return cmocka_run_group_tests(tests, make_folder, drop_folder);
 }
