@@ -144,9 +144,16 @@ name_of_variable(char out[64], const char *variable, size_t length)
 enum status
 config_environment(struct config *config, char *const *environment)
 {
+    static const char cache[] = "OSAE_CACHE="; // the short name the fetching scripts know too
     for (; *environment; environment++) {
         const char *is = strchr(*environment, '=');
         char name[64], variable[128];
+        if (strncmp(*environment, cache, sizeof cache - 1) == 0) {
+            if (is[1])
+                TRY(config_put(config, settings_row("storage.cache"), is + 1, SOURCE_ENVIRONMENT,
+                               "OSAE_CACHE"));
+            continue;
+        }
         if (!is || !name_of_variable(name, *environment, (size_t)(is - *environment)))
             continue;
         snprintf(variable, sizeof variable, "%.*s", (int)(is - *environment), *environment);

@@ -3,10 +3,10 @@
 //     default  <  file (and what it includes)  <  environment  <  --set on the command line
 //
 // Environment: OSAE_LOSS__LAMBDA_S=0.1 is loss.lambda_s; every OSAE_ variable with a double
-// underscore must be a key. Lists are written [a, b] there and after --set; one word is a list of
-// one. Relative paths are relative to the folder the program was started in, as in most tools (only
-// `include:` is relative to the file it stands in); `~/` is the home folder, `cache://x` is x in
-// storage.cache.
+// underscore must be a key; OSAE_CACHE is storage.cache. Lists are written [a, b] there and after
+// --set; one word is a list of one. Relative paths are relative to the folder the program was
+// started in, as in most tools (only `include:` is relative to the file it stands in); `~/` is the
+// home folder, `cache://x` is x in storage.cache.
 //
 // Errors are one line, "run.yaml:14: loss.lambda_s is '-1', wanted a number from 0 to 1000", and
 // CONFIG (exit 78), or what reading the file gave.

@@ -3,19 +3,9 @@
 #include <assert.h>
 #include <stdlib.h>
 
-static const char *const devices[] = {"auto", "cpu", NULL};
-static const char *const precisions[] = {"f32", NULL};
 static const char *const specials[] = {"split", "text", NULL};
 static const char *const dtypes[] = {"f32", "bf16", NULL};
 static const char *const shuffles[] = {"rows", "contexts", NULL};
-static const char *const arches[] = {"relu", "topk", "batchtopk", "jumprelu", NULL};
-static const char *const thresholds[] = {"value", "log", NULL};
-static const char *const normalizes[] = {"none", "mean_norm_sqrt_d", NULL};
-static const char *const unit_norms[] = {"both", "decoder", "off", NULL};
-static const char *const b_dec_inits[] = {"zero", "mean", "median", NULL};
-static const char *const sparsities[] = {"auto", "l1", "l0", "target_l0", "tanh", NULL};
-static const char *const gradients[] = {"detached", "through", NULL};
-static const char *const pairings[] = {"step", "position", NULL};
 static const char *const paces[] = {"lockstep", "bounded", NULL};
 static const char *const barriers[] = {"fail", "start", NULL};
 static const char *const mismatches[] = {"fail", "warn", NULL};
@@ -75,23 +65,23 @@ const struct field settings_rows[] = {
     NUMBER(stream.drop_norm_above, "10", 0, 1e6, 0, "x median", "leave out rows longer than this many median norms; 0: keep all"),
     NUMBER(stream.ring_slots,    "16", 2, 4096, 0, "batches", "batches the producer keeps ready"),
 
-    PICK  (sae.arch,             "relu", arches, T, "sigma of eq. (1): what turns z into features"),
+    PICK  (sae.arch,             "relu", arch_names, T, "sigma of eq. (1): what turns z into features"),
     NUMBER(sae.latents,          "16384", 1, 16777216, T, NULL, "k, the number of latents"),
     NUMBER(sae.topk,             "40", 1, 16777216, T, "latents", "active latents in a row (topk) or on average (batchtopk)"),
     NUMBER(sae.bandwidth,        "0.001", 1e-9, 1e6, T, NULL, "jumprelu: width of the straight-through kernel"),
-    PICK  (sae.threshold,        "value", thresholds, T, "jumprelu: train the threshold itself, or its logarithm"),
+    PICK  (sae.threshold,        "value", threshold_names, T, "jumprelu: train the threshold itself, or its logarithm"),
     NUMBER(sae.threshold_init,   "0.01", 1e-12, 1e6, T, NULL, "jumprelu: every latent's threshold at the start"),
     SWITCH(sae.pre_bias,         "false", T, "subtract b_d before the encoder, as most other libraries do"),
-    PICK  (sae.normalize,        "none", normalizes, T, "scale inputs to a mean norm of sqrt(d), measured on batch 0"),
-    PICK  (sae.unit_norm,        "both", unit_norms, T, "rows brought back to norm 1 after each step: of W_e and W_d, of W_d, of neither"),
+    PICK  (sae.normalize,        "none", normalize_names, T, "scale inputs to a mean norm of sqrt(d), measured on batch 0"),
+    PICK  (sae.unit_norm,        "both", unit_norm_names, T, "rows brought back to norm 1 after each step: of W_e and W_d, of W_d, of neither"),
     SWITCH(sae.tie_init,         "false", T, "start with W_e = W_d"),
-    PICK  (sae.b_dec_init,       "zero", b_dec_inits, T, "b_d at the start: zero, or mean or geometric median of batch 0"),
+    PICK  (sae.b_dec_init,       "zero", b_dec_init_names, T, "b_d at the start: zero, or mean or geometric median of batch 0"),
     NUMBER(sae.seed,             "0", 0, MANY, T, NULL, "of the initial weights"),
 
     NUMBER(loss.lambda_s,        "0.04", 0, 1000, T | H, NULL, "weight of the sparsity term, eq. (4)"),
     NUMBER(loss.lambda_o,        "0.01", 0, 1000, T | H, NULL, "weight of the competition term, eq. (4); 0: off"),
     NUMBER(loss.lambda_t,        "0.001", 0, 1000, T, NULL, "weight of the temporal term, eq. (7); 0: off"),
-    PICK  (loss.sparsity,        "auto", sparsities, T, "form of the sparsity term; auto: l1 for relu, l0 for jumprelu, none for topk and batchtopk"),
+    PICK  (loss.sparsity,        "auto", sparsity_names, T, "form of the sparsity term; auto: l1 for relu, l0 for jumprelu, none for topk and batchtopk"),
     NUMBER(loss.target_l0,       "40", 1e-6, 16777216, T, "latents", "target_l0: the L0 that (L0/target - 1)^2 pulls towards"),
 
     SWITCH(curriculum.enabled,   "true", T, "the three phases of eq. (5) and (6); false: everything from step 0, at theta_end"),
@@ -101,31 +91,31 @@ const struct field settings_rows[] = {
     NUMBER(curriculum.theta_end, "0.3", 0, 1, T, "cosine", "competition threshold from t2 + theta_steps on"),
     NUMBER(curriculum.theta_steps, "400", 1, MANY, T, "steps", "T, the time theta takes from start to end, eq. (6)"),
 
-    PICK  (competition.gradient, "detached", gradients, T, "are the coefficients c_ij of eq. (3) constants of the step, or differentiated through"),
+    PICK  (competition.gradient, "detached", gradient_names, T, "are the coefficients c_ij of eq. (3) constants of the step, or differentiated through"),
     NUMBER(competition.every,    "1", 1, 1e6, T, "steps", "compute the competition term every so many steps"),
 
-    PICK  (temporal.pairing,     "step", pairings, T, "E(x_{t-1}) of eq. (7): the step before, or the position before in the same context"),
+    PICK  (temporal.pairing,     "step", pairing_names, T, "E(x_{t-1}) of eq. (7): the step before, or the position before in the same context"),
 
     NUMBER(optimiser.lr,         "7e-6", 0, 10, T | H, NULL, "learning rate of Adam"),
-    NUMBER(optimiser.threshold_lr, "auto", 0, 10, T | AUTO, NULL, "jumprelu: learning rate of the thresholds"),
+    NUMBER(optimiser.threshold_lr, "auto", 0, 10, T | AUTO, NULL, "jumprelu: learning rate of the threshold_names"),
     NUMBER(optimiser.beta1,      "0", 0, 0.999999, T, NULL, "Adam's first decay; 0: no momentum"),
-    NUMBER(optimiser.beta2,      "0.999", 0, 0.99999999, T, NULL, "Adam's second decay"),
+    NUMBER(optimiser.beta2,      "0.999", 0, 0.9999999, T, NULL, "Adam's second decay"),
     NUMBER(optimiser.eps,        "1e-8", 1e-30, 1, T, NULL, "Adam's epsilon"),
     NUMBER(optimiser.clip,       "1", 0, 1e12, T, NULL, "clip the global gradient norm here; 0: off"),
     NUMBER(optimiser.warmup,     "0", 0, MANY, T, "steps", "the rate grows linearly over the first steps"),
     NUMBER(optimiser.decay,      "0", 0, MANY, T, "steps", "the rate falls linearly to 0 over the last steps"),
 
-    PICK  (trainer.device,       "auto", devices, 0, "where to compute"),
+    WORD  (trainer.device,       "auto", 0, "where to compute: auto, ref (slow, to compare), cpu, cuda:N"),
     NUMBER(trainer.threads,      "auto", 0, 1024, AUTO, NULL, "threads of the kernels; auto: one per core"),
     NUMBER(trainer.steps,        "2441", 1, MANY, 0, "steps", "length of the run; may be raised later"),
-    PICK  (trainer.precision,    "f32", precisions, T, "arithmetic of the products"),
+    PICK  (trainer.precision,    "f32", precision_names, T, "arithmetic of the products"),
     NUMBER(trainer.dead_after,   "auto", 0, MANY, AUTO, "tokens", "a latent is dead when silent this long; auto: a tenth of the run, at most 10 M"),
     WORD  (trainer.ctl,          "", 0, "endpoint it binds for control; empty: an ipc socket of the run"),
     WORD  (trainer.pub,          "", 0, "endpoint it binds for metrics and announcements"),
     WORD  (trainer.blob,         "", 0, "endpoint it binds for checkpoints to evaluators"),
     WORD  (trainer.producers,    "", 0, "data endpoints of the producers; empty: producer.data"),
 
-    PICK  (producer.device,      "auto", devices, 0, "where to compute"),
+    WORD  (producer.device,      "auto", 0, "where to compute: auto, ref (slow, to compare), cpu, cuda:N"),
     NUMBER(producer.threads,     "auto", 0, 1024, AUTO, NULL, "threads of the kernels; auto: one per core"),
     WORD  (producer.data,        "", 0, "endpoint it binds for batches; empty: an ipc socket of the run"),
     WORD  (producer.ctl,         "", 0, "endpoint it binds for control"),
@@ -133,7 +123,7 @@ const struct field settings_rows[] = {
     NUMBER(producer.shard,       "0", 0, 1023, 0, NULL, "this producer makes the blocks b with b mod shards = shard"),
     NUMBER(producer.shards,      "1", 1, 1024, 0, NULL, "producers that share the stream"),
 
-    PICK  (evaluator.device,     "auto", devices, 0, "where to compute"),
+    WORD  (evaluator.device,     "auto", 0, "where to compute: auto, ref (slow, to compare), cpu, cuda:N"),
     NUMBER(evaluator.threads,    "auto", 0, 1024, AUTO, NULL, "threads of the kernels; auto: one per core"),
     WORD  (evaluator.ctl,        "", 0, "endpoint it binds for control; empty: an ipc socket of the run"),
     WORD  (evaluator.pub,        "", 0, "endpoint it binds for metrics"),
@@ -283,13 +273,22 @@ token_word(uint32_t *id, const char *word)
     return TOKEN_ID;
 }
 
-uint64_t
-settings_dead_after(const struct settings *set)
+struct recipe
+settings_recipe(const struct settings *set, size_t width)
 {
-    if (set->trainer.dead_after)
-        return set->trainer.dead_after;
-    double tenth = (double)set->trainer.steps * set->stream.rows / 10;
-    return tenth > 10e6 ? 10000000 : tenth < 1 ? 1 : (uint64_t)tenth;
+    return (struct recipe){
+        .sae = set->sae,
+        .loss = set->loss,
+        .curriculum = set->curriculum,
+        .competition = set->competition,
+        .temporal = set->temporal,
+        .optimiser = set->optimiser,
+        .width = width,
+        .rows = set->stream.rows,
+        .steps = set->trainer.steps,
+        .precision = set->trainer.precision,
+        .dead_after = set->trainer.dead_after,
+    };
 }
 
 uint32_t

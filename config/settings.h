@@ -4,11 +4,13 @@
 // "section.key". docs/config.md is printed from the rows, and so are `osae init`, `osae config`
 // and every message about a wrong value.
 //
-// Reals are doubles here; who computes in fp32 rounds once, at start.
+// The sections that decide a run's numbers are lib/sae's own structs (lib/sae/recipe.h); the others
+// are below. Choices are ints that hold the enum named beside them.
 #ifndef CONFIG_SETTINGS_H
 #define CONFIG_SETTINGS_H
 
 #include "lib/base/field.h"
+#include "lib/sae/recipe.h"
 
 enum {
     NAME_BYTES = 65,      // [A-Za-z0-9._-]{1,64}, not beginning with '.'
@@ -21,29 +23,25 @@ struct settings_run {
     char name[NAME_BYTES]; // "" until config_load has filled it in
 };
 
-enum set_device { SET_DEVICE_AUTO, SET_DEVICE_CPU };
-
 struct settings_producer {
-    int device;       // enum set_device
-    uint32_t threads; // 0: one per core
+    char device[WORD_BYTES]; // as kern_open takes it
+    uint32_t threads;        // 0: one per core
     char data[ENDPOINT_BYTES], ctl[ENDPOINT_BYTES], pub[ENDPOINT_BYTES];
     uint16_t shard, shards;
 };
 
-enum set_precision { SET_PRECISION_F32 };
-
 struct settings_trainer {
-    int device;
+    char device[WORD_BYTES];
     uint32_t threads;
     char ctl[ENDPOINT_BYTES], pub[ENDPOINT_BYTES], blob[ENDPOINT_BYTES];
     struct texts producers; // data endpoints; none: producer.data
     uint64_t steps;
-    int precision;       // enum set_precision
-    uint64_t dead_after; // tokens; 0: a tenth of the run, at most 10 M (settings_dead_after)
+    int precision;       // enum precision
+    uint64_t dead_after; // tokens; 0: see recipe_dead_after
 };
 
 struct settings_evaluator {
-    int device;
+    char device[WORD_BYTES];
     uint32_t threads;
     char ctl[ENDPOINT_BYTES], pub[ENDPOINT_BYTES];
     struct texts trainers; // ctl endpoints; none: trainer.ctl
@@ -80,67 +78,6 @@ struct settings_stream {
     bool drop_first, drop_special;
     double drop_norm_above; // 0: keep all
     uint32_t ring_slots;
-};
-
-enum set_arch { SET_ARCH_RELU, SET_ARCH_TOPK, SET_ARCH_BATCHTOPK, SET_ARCH_JUMPRELU };
-enum set_threshold { SET_THRESHOLD_VALUE, SET_THRESHOLD_LOG };
-enum set_normalize { SET_NORMALIZE_NONE, SET_NORMALIZE_MEAN_NORM_SQRT_D };
-enum set_unit_norm { SET_UNIT_NORM_BOTH, SET_UNIT_NORM_DECODER, SET_UNIT_NORM_OFF };
-enum set_b_dec_init { SET_B_DEC_ZERO, SET_B_DEC_MEAN, SET_B_DEC_MEDIAN };
-
-struct settings_sae {
-    int arch; // enum set_arch
-    uint32_t latents, topk;
-    double bandwidth;
-    int threshold; // enum set_threshold
-    double threshold_init;
-    bool pre_bias;
-    int normalize; // enum set_normalize
-    int unit_norm; // enum set_unit_norm
-    bool tie_init;
-    int b_dec_init; // enum set_b_dec_init
-    uint64_t seed;
-};
-
-enum set_sparsity {
-    SET_SPARSITY_AUTO, // l1 for relu, l0 for jumprelu, none for topk and batchtopk
-    SET_SPARSITY_L1,
-    SET_SPARSITY_L0,
-    SET_SPARSITY_TARGET_L0,
-    SET_SPARSITY_TANH,
-};
-
-struct settings_loss {
-    double lambda_s, lambda_o, lambda_t;
-    int sparsity; // enum set_sparsity
-    double target_l0;
-};
-
-struct settings_curriculum {
-    bool enabled;
-    uint64_t recon_end, sparsity_end;
-    double theta_start, theta_end;
-    uint64_t theta_steps;
-};
-
-enum set_gradient { SET_GRADIENT_DETACHED, SET_GRADIENT_THROUGH };
-
-struct settings_competition {
-    int gradient; // enum set_gradient
-    uint32_t every;
-};
-
-enum set_pairing { SET_PAIRING_STEP, SET_PAIRING_POSITION };
-
-struct settings_temporal {
-    int pairing; // enum set_pairing
-};
-
-struct settings_optimiser {
-    double lr, threshold_lr; // threshold_lr 0: chosen by lib/sae
-    double beta1, beta2, eps;
-    double clip;            // 0: off
-    uint64_t warmup, decay; // steps
 };
 
 struct settings_net {
@@ -223,12 +160,12 @@ struct settings {
     struct settings_text text;
     struct settings_model model;
     struct settings_stream stream;
-    struct settings_sae sae;
-    struct settings_loss loss;
-    struct settings_curriculum curriculum;
-    struct settings_competition competition;
-    struct settings_temporal temporal;
-    struct settings_optimiser optimiser;
+    struct recipe_sae sae;
+    struct recipe_loss loss;
+    struct recipe_curriculum curriculum;
+    struct recipe_competition competition;
+    struct recipe_temporal temporal;
+    struct recipe_optimiser optimiser;
     struct settings_trainer trainer;
     struct settings_producer producer;
     struct settings_evaluator evaluator;
@@ -269,9 +206,8 @@ void settings_presets(struct settings *set);
 enum token_word { TOKEN_AUTO, TOKEN_NONE, TOKEN_BOS, TOKEN_EOS, TOKEN_ID, TOKEN_BAD };
 enum token_word token_word(uint32_t *id, const char *word); // *id is set for TOKEN_ID
 
-// Tokens without firing after which a latent counts as dead in training: trainer.dead_after, or a
-// tenth of the run and at most 10 M.
-uint64_t settings_dead_after(const struct settings *set);
+// What decides a run's numbers, for lib/sae: all of it but the model's width d.
+struct recipe settings_recipe(const struct settings *set, size_t width);
 // The lag that pace.lag and pace.mode come to, in batches.
 uint32_t settings_lag(const struct settings *set);
 

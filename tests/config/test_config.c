@@ -177,10 +177,21 @@ paths_become_absolute(void **unused)
     assert_int_equal(config_load(&config, path, NULL, 0), STATUS_OK);
     assert_string_equal(config->set.storage.cache, "/big/cache/osae");
     config_free(&config);
+    // OSAE_CACHE is the environment's word for storage.cache: above the file, below --set.
+    assert_int_equal(setenv("OSAE_CACHE", "/env/cache", 1), 0);
+    assert_int_equal(config_load(&config, path, NULL, 0), STATUS_OK);
+    assert_string_equal(config->set.model.path, "/env/cache/models/x.gguf");
+    assert_string_equal(origin(config, "storage.cache")->where, "OSAE_CACHE");
+    config_free(&config);
     const char *sets[] = {"storage.cache=~/c"};
     assert_int_equal(config_load(&config, path, sets, 1), STATUS_OK);
     assert_string_equal(config->set.model.path, "/home/ada/c/models/x.gguf");
     config_free(&config);
+    assert_int_equal(setenv("OSAE_CACHE", "", 1), 0); // as good as not set
+    assert_int_equal(config_load(&config, path, NULL, 0), STATUS_OK);
+    assert_string_equal(config->set.storage.cache, "/big/cache/osae");
+    config_free(&config);
+    assert_int_equal(unsetenv("OSAE_CACHE"), 0);
     load_refused(
         "storage.runs=cache://runs", STATUS_CONFIG,
         "--set: storage.runs is 'cache://runs', which is relative to storage.cache itself");

@@ -72,20 +72,25 @@ each_rule_names_the_value_at_fault(void **unused)
          "--set: sae.topk is '41', wanted at most sae.latents, which is 40"},
         {{"sae.arch=batchtopk", "sae.latents=39"},
          "default: sae.topk is '40', wanted at most sae.latents, which is 39"},
-        {{"sae.arch=topk", "loss.sparsity=l1"},
-         "--set: loss.sparsity is 'l1', wanted auto, or sae.arch relu or jumprelu instead of topk"},
+        {{"sae.arch=topk", "loss.sparsity=l0"},
+         "--set: loss.sparsity is 'l0', wanted auto, or sae.arch jumprelu instead of topk"},
+        {{"loss.sparsity=tanh", "sae.unit_norm=off"},
+         "--set: loss.sparsity is 'tanh', wanted another form, or sae.unit_norm both or decoder"},
+        {{"trainer.device=gpu"}, "--set: trainer.device is 'gpu', wanted auto, ref, cpu or cuda:N"},
+        {{"producer.device=cuda:"},
+         "--set: producer.device is 'cuda:', wanted auto, ref, cpu or cuda:N"},
         {{"loss.sparsity=l0"},
          "--set: loss.sparsity is 'l0', wanted auto, or sae.arch jumprelu instead of relu"},
         {{"loss.sparsity=target_l0"},
          "--set: loss.sparsity is 'target_l0', wanted auto, or sae.arch jumprelu instead of relu"},
         {{"sae.arch=jumprelu", "loss.sparsity=target_l0", "loss.target_l0=20000"},
          "--set: loss.target_l0 is '20000', wanted at most sae.latents, which is 16384"},
-        {{"curriculum.recon_end=2000"},
-         "--set: curriculum.recon_end is '2000', wanted less than curriculum.sparsity_end, which "
+        {{"curriculum.recon_end=2001"},
+         "--set: curriculum.recon_end is '2001', wanted at most curriculum.sparsity_end, which "
          "is "
          "2000 (default)"},
-        {{"curriculum.sparsity_end=1200"},
-         "--set: curriculum.sparsity_end is '1200', wanted more than curriculum.recon_end, which "
+        {{"curriculum.sparsity_end=1199"},
+         "--set: curriculum.sparsity_end is '1199', wanted at least curriculum.recon_end, which "
          "is "
          "1200 (default)"},
         {{"curriculum.theta_end=0.8"},
@@ -142,9 +147,11 @@ what_is_on_the_right_side_of_each_border_passes(void **unused)
         {"sae.arch=topk", "sae.topk=40", "sae.latents=40"},
         {"sae.topk=40", "sae.latents=39"}, // relu reads no topk
         {"sae.arch=jumprelu", "loss.sparsity=target_l0", "sae.latents=40"},
-        {"loss.sparsity=tanh"},
-        {"curriculum.recon_end=1999"},
-        {"curriculum.enabled=false", "curriculum.recon_end=2000"},
+        {"loss.sparsity=tanh", "sae.unit_norm=decoder"},
+        {"sae.arch=topk", "loss.sparsity=l1"},
+        {"evaluator.device=cuda:0", "trainer.device=ref"},
+        {"curriculum.recon_end=2000"},
+        {"curriculum.enabled=false", "curriculum.recon_end=2001"},
         {"curriculum.theta_end=0.7"},
         {"optimiser.warmup=2000", "optimiser.decay=441"},
         {"net.hb_ms=5000"},

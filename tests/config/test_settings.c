@@ -64,10 +64,10 @@ defaults_are_those_of_the_paper(void **unused)
     assert_int_equal(set->model.context, 128);
     assert_int_equal(set->stream.rows, 2048);
     assert_int_equal(set->trainer.steps, 5000000 / 2048);
-    assert_int_equal(set->sae.arch, SET_ARCH_RELU);
+    assert_int_equal(set->sae.arch, ARCH_RELU);
     assert_int_equal(set->sae.latents, 16384);
     assert_int_equal(set->sae.topk, 40);
-    assert_int_equal(set->sae.unit_norm, SET_UNIT_NORM_BOTH);
+    assert_int_equal(set->sae.unit_norm, UNIT_NORM_BOTH);
     assert_true(set->sae.bandwidth == 0.001);
     assert_true(set->loss.lambda_s == 0.04 && set->loss.lambda_o == 0.01);
     assert_true(set->loss.lambda_t == 0.001);
@@ -78,13 +78,26 @@ defaults_are_those_of_the_paper(void **unused)
     assert_true(set->curriculum.theta_start == 0.7 && set->curriculum.theta_end == 0.3);
     assert_true(set->optimiser.lr == 7e-6 && set->optimiser.beta1 == 0);
     assert_true(set->optimiser.beta2 == 0.999 && set->optimiser.clip == 1);
-    assert_int_equal(set->competition.gradient, SET_GRADIENT_DETACHED);
-    assert_int_equal(set->temporal.pairing, SET_PAIRING_STEP);
+    assert_int_equal(set->competition.gradient, GRADIENT_DETACHED);
+    assert_int_equal(set->temporal.pairing, PAIRING_STEP);
+    // Another room keeps the same values; they must stay the same.
+    struct recipe paper = recipe_paper(), ours = settings_recipe(set, 2304);
+    assert_int_equal(recipe_check(&ours, "x"), STATUS_OK);
+    assert_memory_equal(&ours.loss, &paper.loss, sizeof paper.loss);
+    assert_memory_equal(&ours.curriculum, &paper.curriculum, sizeof paper.curriculum);
+    assert_memory_equal(&ours.optimiser, &paper.optimiser, sizeof paper.optimiser);
+    assert_true(ours.width == paper.width && ours.rows == paper.rows);
+    assert_true(ours.steps == paper.steps && ours.competition.every == paper.competition.every);
+    assert_true(ours.sae.latents == paper.sae.latents && ours.sae.topk == paper.sae.topk);
+    assert_true(ours.sae.bandwidth == paper.sae.bandwidth);
+    assert_true(ours.sae.threshold_init == paper.sae.threshold_init);
+    assert_true(ours.sae.arch == paper.sae.arch && ours.sae.unit_norm == paper.sae.unit_norm);
+    assert_true(ours.sae.tie_init == paper.sae.tie_init);
+    assert_true(ours.sae.pre_bias == paper.sae.pre_bias);
+    assert_true(ours.sae.normalize == paper.sae.normalize);
+    assert_true(ours.sae.b_dec_init == paper.sae.b_dec_init && ours.sae.seed == paper.sae.seed);
     // What follows from them.
-    assert_int_equal(settings_dead_after(set), 2441 * 2048 / 10);
     assert_int_equal(settings_lag(set), 16);
-    set->trainer.steps = 1000000;
-    assert_int_equal(settings_dead_after(set), 10000000);
     set->pace.mode = SET_PACE_LOCKSTEP;
     assert_int_equal(settings_lag(set), 1);
     free(set);

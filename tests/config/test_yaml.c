@@ -61,7 +61,7 @@ values_are_taken_with_their_line(void **unused)
                                "storage: {reserve: 1GiB}\n"),
                      STATUS_OK);
     assert_true(config->set.loss.lambda_s == 1.7);
-    assert_int_equal(config->set.sae.arch, SET_ARCH_TOPK);
+    assert_int_equal(config->set.sae.arch, ARCH_TOPK);
     assert_int_equal(config->set.sae.topk, 64);
     assert_int_equal(config->set.text.files.count, 2);
     assert_string_equal(config->set.text.files.at[0], "a.jsonl.zst");
