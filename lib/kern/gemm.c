@@ -5,12 +5,23 @@
 #include <omp.h>
 #include <string.h>
 
-// Rows of C that one thread computes at a time: enough that repacking B costs little, few enough
-// that two cores share a batch of 2048 evenly. A function of the shape only.
+// How C is cut: a function of the shape only. oneDNN packs both factors anew in each call, so tiles
+// are as large as leaves several for every core. Measured on 2 cores with AVX2, 2048 x 1536 x 576
+// nt and 4096 x 576 x 2048 tn, share of the peak: rows of 512 by columns of 512 to 576 88 and 86 %;
+// rows of 256 81 and 38 %; all rows on one core of course less than half.
+enum { TILE_ROWS = 512, TILE_COLUMNS = 640, TILES_LEAST = 4 };
+
 static size_t
-block_rows(size_t m)
+ceil_div(size_t a, size_t b)
 {
-    return m <= 256 ? m : 256;
+    return (a + b - 1) / b;
+}
+
+static size_t
+even_part(size_t whole, size_t most)
+{
+    size_t parts = ceil_div(whole, most);
+    return ceil_div(ceil_div(whole, parts), 16) * 16;
 }
 
 static void
@@ -24,14 +35,20 @@ product(char ta, char tb, float *c, size_t ldc, const float *a, size_t lda, cons
             memset(c + i * ldc, 0, n * sizeof *c);
         return;
     }
-    size_t step = block_rows(m), blocks = (m + step - 1) / step;
+    size_t rows = TILE_ROWS, columns = even_part(n, TILE_COLUMNS);
+    size_t down = ceil_div(m, rows), across = ceil_div(n, columns);
+    if (down * across < TILES_LEAST && ta == 'N') { // few rows: smaller tiles still feed two cores
+        rows = m >= TILE_ROWS ? TILE_ROWS / 4 : TILE_ROWS / 8;
+        down = ceil_div(m, rows);
+    }
 #pragma omp parallel for schedule(dynamic)
-    for (size_t block = 0; block < blocks; block++) {
-        size_t row = block * step, rows = m - row < step ? m - row : step;
-        const float *from = ta == 'N' ? a + row * lda : a + row;
-        dnnl_status_t done = dnnl_sgemm(ta, tb, (dnnl_dim_t)rows, (dnnl_dim_t)n, (dnnl_dim_t)k, 1.0f,
-                                        from, (dnnl_dim_t)lda, b, (dnnl_dim_t)ldb, add ? 1.0f : 0.0f,
-                                        c + row * ldc, (dnnl_dim_t)ldc);
+    for (size_t tile = 0; tile < down * across; tile++) {
+        size_t i = tile / across * rows, j = tile % across * columns;
+        size_t height = m - i < rows ? m - i : rows, width = n - j < columns ? n - j : columns;
+        dnnl_status_t done = dnnl_sgemm(
+            ta, tb, (dnnl_dim_t)height, (dnnl_dim_t)width, (dnnl_dim_t)k, 1.0f,
+            ta == 'N' ? a + i * lda : a + i, (dnnl_dim_t)lda, tb == 'N' ? b + j : b + j * ldb,
+            (dnnl_dim_t)ldb, add ? 1.0f : 0.0f, c + i * ldc + j, (dnnl_dim_t)ldc);
         assert(done == dnnl_success);
     }
 }

@@ -1,8 +1,8 @@
 // gemm: matrix products, on oneDNN. All matrices are row-major and dense; C is never read unless
 // `add` is true (then C += ...). m, n, k may be any size; a 0 makes it a no-op (or clears C).
 //
-// The bits do not depend on the number of threads: a product is cut into row blocks of C by its
-// shape alone, and each block is computed by one thread.
+// The bits do not depend on the number of threads: a product is cut into tiles of C by its shape
+// alone, and each tile is computed by one thread. NaN and infinity pass through as in any sum.
 #ifndef LIB_KERN_GEMM_H
 #define LIB_KERN_GEMM_H
 
@@ -27,18 +27,27 @@ void gemm_nn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b
 void gemm_tn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
                 size_t m, size_t n, size_t k, bool add);
 
-// A weight [n x k] used again and again (the frozen language model): kept in oneDNN's own layout,
-// in fp32 or rounded to bf16 (then inputs are rounded to bf16 too and sums are fp32).
+// A weight [n x k] used again and again (the frozen language model), in a layout of its own: fp32,
+// or rounded to bf16 (then inputs are rounded to bf16 too; products and sums are fp32). bf16 is
+// oneDNN's where the CPU has the instructions (AVX512_BF16, AMX); elsewhere the meaning is the same
+// at fp32 speed, and the weight still takes half the memory. n, k > 0; the weight is copied.
 enum gemm_precision { GEMM_F32, GEMM_BF16 };
 struct gemm_weight;
 CHECKED enum status gemm_weight_new(struct gemm_weight **out, const float *weight, size_t n,
                                     size_t k, enum gemm_precision precision);
 void gemm_weight_free(struct gemm_weight **weight);
 size_t gemm_weight_bytes(const struct gemm_weight *weight);
-// C [m x n] = A [m x k] W [n x k]^T
+// C [m x n] = A [m x k] W [n x k]^T. One caller at a time per weight.
 void gemm_weight_apply(float *c, const float *a, const struct gemm_weight *weight, size_t m);
+// The same by the calling thread alone, for callers that cut their rows themselves and are inside a
+// parallel region of at most as many threads as there are cores, or gemm_threads gave: best in
+// blocks of GEMM_ROWS or a divisor of it. Row strides ldc >= n and lda >= k, in elements.
+enum { GEMM_ROWS = 128 };
+void gemm_weight_rows(float *c, size_t ldc, const float *a, size_t lda,
+                      const struct gemm_weight *weight, size_t m);
 
-// Threads for all kernels of this process (0: one per core it may run on). Once, at start.
+// Threads for all kernels called by this thread (0: one per core it may run on). OpenMP keeps the
+// number per calling thread: call it once at the start of each thread that computes.
 void gemm_threads(size_t threads);
 
 #endif

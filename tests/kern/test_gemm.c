@@ -1,0 +1,271 @@
+// Products against naive double sums, and the promise of gemm.h: the same bits for any number of
+// threads. Shapes straddle every tile edge.
+#include "lib/base/rng.h"
+#include "lib/kern/gemm.h"
+#include "lib/kern/packed.h"
+#include "lib/kern/panel.h"
+
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const size_t sizes[] = {1, 2, 3, 7, 63, 64, 65, 130, 257, 600};
+enum { SIZES = sizeof sizes / sizeof *sizes, FENCE = 16 };
+static const float sentinel = 12345.0f;
+
+static uint64_t draws;
+
+static uint64_t
+draw(uint64_t below)
+{
+    uint32_t words[4];
+    rng_words(words, 17, 99, 0, draws++);
+    return rng_below(words, below);
+}
+
+// A fenced matrix of numbers in [-1, 1); tests check that the fence stands.
+static float *
+matrix(size_t count, uint32_t which)
+{
+    float *at = malloc((count + FENCE) * sizeof *at);
+    assert_non_null(at);
+    for (size_t i = 0; i < count + FENCE; i++) {
+        uint32_t words[4];
+        rng_words(words, 23, which, 0, i);
+        at[i] = i < count ? 2 * rng_uniform(words[0]) - 1 : sentinel;
+    }
+    return at;
+}
+
+static void
+fence_stands(const float *at, size_t count)
+{
+    for (size_t i = 0; i < FENCE; i++)
+        assert_true(at[count + i] == sentinel);
+}
+
+static float
+rounded(float value, bool bf16)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits = bf16 ? (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u : bits;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// c[i][j] (+)= sum over l of a(i, l) b(l, j) in double; each factor by its own strides.
+struct factor {
+    const float *at;
+    size_t row, column;
+};
+
+static void
+check(const float *c, size_t ldc, const float *before, struct factor a, struct factor b, size_t m,
+      size_t n, size_t k, bool bf16)
+{
+    for (size_t i = 0; i < m; i++)
+        for (size_t j = 0; j < n; j++) {
+            double sum = before ? (double)before[i * ldc + j] : 0, size = fabs(sum);
+            for (size_t l = 0; l < k; l++) {
+                double term = (double)rounded(a.at[i * a.row + l * a.column], bf16) *
+                              (double)rounded(b.at[l * b.row + j * b.column], bf16);
+                sum += term;
+                size += fabs(term);
+            }
+            if (!(fabs((double)c[i * ldc + j] - sum) <= 1e-6 * (1 + size)))
+                fail_msg("%zu x %zu x %zu at %zu, %zu: %g, wanted %g", m, n, k, i, j,
+                         (double)c[i * ldc + j], sum);
+        }
+}
+
+enum form { NT, NN, TN };
+
+static void
+plain(enum form form, size_t m, size_t n, size_t k, bool add)
+{
+    size_t pad = draw(3);
+    size_t lda = (form == TN ? m : k) + pad, ldb = (form == NT ? k : n) + pad, ldc = n + pad;
+    size_t a_count = (form == TN ? k : m) * lda, b_count = (form == NT ? n : k) * ldb;
+    float *a = matrix(a_count, 1), *b = matrix(b_count, 2), *before = matrix(m * ldc, 3);
+    float *one = matrix(m * ldc, 3), *two = matrix(m * ldc, 3);
+    void (*const products[])(float *, size_t, const float *, size_t, const float *, size_t, size_t,
+                             size_t, size_t, bool) = {gemm_nt_ld, gemm_nn_ld, gemm_tn_ld};
+    gemm_threads(1);
+    products[form](one, ldc, a, lda, b, ldb, m, n, k, add);
+    gemm_threads(2);
+    products[form](two, ldc, a, lda, b, ldb, m, n, k, add);
+    assert_memory_equal(one, two, (m * ldc + FENCE) * sizeof *one);
+    struct factor fa = form == TN ? (struct factor){a, 1, lda} : (struct factor){a, lda, 1};
+    struct factor fb = form == NT ? (struct factor){b, 1, ldb} : (struct factor){b, ldb, 1};
+    check(one, ldc, add ? before : NULL, fa, fb, m, n, k, false);
+    for (size_t i = 0; i < m; i++) // what lies between the rows of C is not ours
+        for (size_t j = n; j < ldc; j++)
+            assert_true(one[i * ldc + j] == before[i * ldc + j]);
+    fence_stands(one, m * ldc);
+    free(a);
+    free(b);
+    free(before);
+    free(one);
+    free(two);
+}
+
+static void
+plain_products_equal_naive_sums_and_ignore_threads(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 60; i++)
+        plain((enum form)(i % 3), sizes[draw(SIZES)], sizes[draw(SIZES - 1)], sizes[draw(SIZES)],
+              draw(2) == 1);
+    plain(NT, 1100, 700, 33, false); // several tiles both ways
+    plain(TN, 1100, 700, 33, true);
+    plain(NN, 1100, 700, 33, true);
+}
+
+static void
+an_empty_product_clears_or_leaves_c(void **unused)
+{
+    (void)unused;
+    float c[6] = {1, 2, 3, 4, 5, 6};
+    const float none[1] = {0};
+    gemm_nt(c, none, none, 2, 3, 0, true);
+    assert_true(c[0] == 1 && c[5] == 6);
+    gemm_nn(c, none, none, 2, 2, 0, false);
+    assert_true(c[0] == 0 && c[3] == 0 && c[4] == 5);
+    gemm_tn(c, none, none, 0, 3, 5, false);
+    gemm_tn(c, none, none, 2, 0, 5, false);
+    assert_true(c[4] == 5 && c[5] == 6);
+}
+
+static void
+weighted(size_t m, size_t n, size_t k, enum gemm_precision precision)
+{
+    float *a = matrix(m * k, 4), *w = matrix(n * k, 5);
+    float *one = matrix(m * n, 6), *two = matrix(m * n, 7), *rows = matrix(m * n, 8);
+    struct gemm_weight *weight;
+    gemm_threads(2);
+    assert_int_equal(gemm_weight_new(&weight, w, n, k, precision), STATUS_OK);
+    assert_true(gemm_weight_bytes(weight) >= n * k * (precision == GEMM_BF16 ? 2 : 4));
+    gemm_weight_apply(two, a, weight, m);
+    gemm_threads(1);
+    gemm_weight_apply(one, a, weight, m);
+    gemm_weight_rows(rows, n, a, k, weight, m);
+    assert_memory_equal(one, two, m * n * sizeof *one);
+    assert_memory_equal(one, rows, m * n * sizeof *one);
+    check(one, n, NULL, (struct factor){a, k, 1}, (struct factor){w, 1, k}, m, n, k,
+          precision == GEMM_BF16);
+    fence_stands(one, m * n);
+    fence_stands(two, m * n);
+    gemm_weight_free(&weight);
+    assert_null(weight);
+    free(a);
+    free(w);
+    free(one);
+    free(two);
+    free(rows);
+}
+
+static void
+weights_equal_naive_sums_and_ignore_threads(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 60; i++)
+        weighted(sizes[draw(SIZES)], sizes[draw(SIZES - 1)], sizes[draw(SIZES)],
+                 i % 2 ? GEMM_BF16 : GEMM_F32);
+    weighted(5, 3000, 40, GEMM_F32); // a head: few rows, many columns
+    weighted(5, 3000, 40, GEMM_BF16);
+}
+
+static void
+a_row_of_a_panel_product_depends_on_that_row_alone(void **unused)
+{
+    (void)unused;
+    enum { M = 300, N = 77, K = 600 };
+    float *a = matrix(M * K, 9), *w = matrix(N * K, 10);
+    float *all = matrix(M * N, 11), *alone = matrix(N, 12);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        struct panel *p;
+        assert_int_equal(panel_new(&p, w, N, K, bf16), STATUS_OK);
+        size_t panels = (N + panel_width() - 1) / panel_width();
+        panel_apply(all, N, a, K, p, M, 0, panels);
+        for (size_t row = 0; row < M; row += 13) {
+            for (size_t i = 0; i < panels; i++) // and a panel at a time
+                panel_apply(alone, N, a + row * K, K, p, 1, i, 1);
+            assert_memory_equal(alone, all + row * N, N * sizeof *alone);
+            fence_stands(alone, N);
+        }
+        panel_free(&p);
+    }
+    free(a);
+    free(w);
+    free(all);
+    free(alone);
+}
+
+// On a CPU without bf16 instructions gemm_weight never comes here: so directly, in fp32 too.
+static void
+packed_weights_equal_naive_sums(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < 12; i++) {
+        size_t m = sizes[draw(SIZES)], n = sizes[draw(SIZES - 1)], k = sizes[draw(SIZES)];
+        size_t ldc = n + draw(3), lda = k + draw(3);
+        bool bf16 = packed_has_bf16() && i % 2;
+        float *a = matrix(m * lda, 13), *w = matrix(n * k, 14), *c = matrix(m * ldc, 15);
+        struct packed *p;
+        gemm_threads(2);
+        assert_int_equal(packed_new(&p, w, n, k, bf16, 2), STATUS_OK);
+        assert_true(packed_bytes(p) >= n * k * (bf16 ? 2 : 4));
+        float *whole = matrix(m * ldc, 15);
+        packed_apply(whole, ldc, a, lda, p, m, 0);
+        size_t blocks = (m + PACKED_ROWS - 1) / PACKED_ROWS;
+#pragma omp parallel for schedule(dynamic)
+        for (size_t block = 0; block < blocks; block++) {
+            size_t row = block * PACKED_ROWS, rows = m - row < PACKED_ROWS ? m - row : PACKED_ROWS;
+            packed_apply(c + row * ldc, ldc, a + row * lda, lda, p, rows,
+                         (size_t)omp_get_thread_num());
+        }
+        assert_memory_equal(c, whole, (m * ldc + FENCE) * sizeof *c);
+        check(c, ldc, NULL, (struct factor){a, lda, 1}, (struct factor){w, 1, k}, m, n, k, bf16);
+        packed_free(&p);
+        free(a);
+        free(w);
+        free(c);
+        free(whole);
+    }
+}
+
+static void
+nan_passes_through_a_weight(void **unused)
+{
+    (void)unused;
+    float w[6] = {1, 2, 3, 4, 5, 6}, a[6] = {1, 1, (float)NAN, 1, 1, 1}, c[4];
+    for (int precision = GEMM_F32; precision <= GEMM_BF16; precision++) {
+        struct gemm_weight *weight;
+        assert_int_equal(gemm_weight_new(&weight, w, 2, 3, (enum gemm_precision)precision),
+                         STATUS_OK);
+        gemm_weight_apply(c, a, weight, 2);
+        assert_true(isnan(c[0]) && isnan(c[1]) && c[2] == 6 && c[3] == 15);
+        gemm_weight_free(&weight);
+    }
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plain_products_equal_naive_sums_and_ignore_threads),
+        cmocka_unit_test(an_empty_product_clears_or_leaves_c),
+        cmocka_unit_test(weights_equal_naive_sums_and_ignore_threads),
+        cmocka_unit_test(a_row_of_a_panel_product_depends_on_that_row_alone),
+        cmocka_unit_test(packed_weights_equal_naive_sums),
+        cmocka_unit_test(nan_passes_through_a_weight),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
