@@ -284,6 +284,8 @@ the_precheck_accepts_only_what_msgpack_decodes(void **unused)
         for (size_t i = 0; i < size; i++)
             bytes[i] = draw_below(&draw, 3) ? types[draw_below(&draw, sizeof types)]
                                             : (unsigned char)draw_below(&draw, 4);
+        if (draw_below(&draw, 4))
+            bytes[0] = (unsigned char)(0x81 + draw_below(&draw, 2));
         if (!message_precheck(bytes, size, 512))
             continue;
         accepted_count++;
