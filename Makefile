@@ -1,0 +1,53 @@
+# A thin door to CMake and the scripts. `make help` lists what it opens.
+# Folders: build/ (programs), cache/ (fetched model and text; OSAE_CACHE moves it), runs/ (results).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help setup build model text quickstart check check-faults install
+
+JOBS := $(shell nproc)
+PREFIX ?= /usr/local
+OSAE := build/release/bin/osae
+TESTING := --output-on-failure --no-tests=error -j $(JOBS)
+
+# $(call build,PRESET,TARGET): a tree that is configured already only rebuilds what changed
+define build
+	@if ! [ -f build/$(1)/build.ninja ]; then
+		log=$$(mktemp)
+		cmake --preset $(1) >"$$log" 2>&1 || { cat "$$log"; rm -f "$$log"; exit 1; }
+		rm -f "$$log"
+	fi
+	cmake --build build/$(1) -j $(JOBS) --target $(2)
+endef
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+setup: ## install the Debian packages that are missing (asks for root only then)
+	@scripts/setup.sh
+
+build: setup ## the release build, in build/release/bin
+	$(call build,release,programs)
+
+model: setup ## fetch the small language model of the quickstart into the cache
+	@scripts/fetch-model.sh >/dev/null
+
+text: setup ## fetch the text of the quickstart into the cache
+	@scripts/fetch-text.sh --profile quickstart >/dev/null
+
+quickstart: build model text ## from nothing to the scores of a trained SAE, in minutes
+	$(OSAE) run config/quickstart.yaml
+	$(OSAE) report runs/quickstart
+
+check: setup ## every fast test, under the address and undefined-behaviour sanitizers; builds release too
+	$(call build,release,programs)
+	$(call build,dev,all)
+	ctest --test-dir build/dev -L fast $(TESTING)
+
+check-faults: setup ## the tests that break things: injected faults, kill -9
+	$(call build,release,all)
+	ctest --test-dir build/release -L fault $(TESTING)
+
+install: build ## install under PREFIX (default /usr/local)
+	cmake --install build/release --prefix $(PREFIX)

@@ -1,0 +1,2 @@
+# plain: as it is.
+{ print }
