@@ -16,7 +16,7 @@
 #include "lib/kern/active.h"
 #include "lib/kern/mat.h"
 
-// Memory a kernel may scribble on; kern_scratch_bytes says how much suffices for all of them.
+// Memory a kernel may scribble on; kern->scratch_bytes says how much suffices for all of them.
 struct scratch {
     void *at; // 64-byte aligned
     size_t bytes;
@@ -60,9 +60,9 @@ struct rivalry {
 };
 
 struct adam_rates {
-    float lr, beta1, beta2, eps;
-    float scale;                    // of the gradient: the clip
-    float correction1, correction2; // 1 - beta^t
+    double lr, beta1, beta2, eps;    // in fp64: 1 - beta2 is small
+    double scale;                    // of the gradient: the clip
+    double correction1, correction2; // 1 - beta^t, t counted from 1
 };
 
 // clang-format off
@@ -129,12 +129,17 @@ struct adam_rates {
     K(void, unit_rows, (struct mat w))
 // clang-format on
 
+// clang-format off
 struct kern {
     const char *name;
+    // Scratch that suffices for every kernel at these shapes and the present number of threads;
+    // SIZE_MAX on overflow.
+    size_t (*scratch_bytes)(size_t B, size_t d, size_t k);
 #define K(result, name, arguments) result(*name) arguments;
     KERN_LIST(K)
 #undef K
 };
+// clang-format on
 
 extern const struct kern kern_ref, kern_cpu;
 
@@ -142,13 +147,9 @@ extern const struct kern kern_ref, kern_cpu;
 // that this build lacks or a word that means none. `where` begins the message ("run.yaml:3").
 CHECKED enum status kern_open(const struct kern **out, const char *device, const char *where);
 
-// Scratch that suffices for every kernel at these shapes and the present number of threads;
-// SIZE_MAX on overflow. Kernels work with less if that leaves one worker something to work in.
-size_t kern_scratch_bytes(size_t B, size_t d, size_t k);
-
 // Zeroed memory, 64-byte aligned, on huge pages where they help. NULL: there is none. kern_give
 // takes what kern_take gave, or NULL.
 void *kern_take(size_t bytes);
-void kern_give(void *at, size_t bytes);
+void kern_give(void *at);
 
 #endif
