@@ -28,7 +28,7 @@ cache_root() {
 
 # Makes a folder and its parents, or says why not.
 make_folder() {
-    mkdir -p -- "$1" 2>/dev/null && [ -w "$1" ] || die 73 "$1: cannot make this folder or write in it"
+    { mkdir -p -- "$1" 2>/dev/null && [ -w "$1" ]; } || die 73 "$1: cannot make this folder or write in it"
 }
 
 # need_space FOLDER MEGABYTES WHAT: stops early rather than in the middle.
@@ -49,13 +49,16 @@ megabytes() { awk -v b="$1" 'BEGIN { printf "%.1f MB", b / 1e6 }'; }
 # The last line of a tool's output that tells what went wrong, for a message of one line.
 last_words() { grep -E '^(E:|ERROR|npm (ERR|error))' "$1" | tail -n 1 | cut -c 1-300 || true; }
 
-# One run at a time in one cache: the second waits for the first, then finds the work done.
-take_turns() { # LOCKFILE
-    exec 9>"$1" || die 73 "$1: cannot write"
+# take_turns CACHE: one run at a time in one cache (the second waits for the first, then finds the work
+# done); and what a killed run left half fetched goes.
+take_turns() {
+    make_folder "$1/dl"
+    exec 9>"$1/dl/lock" || die 73 "$1/dl/lock: cannot write"
     flock -n 9 || {
         say "another run is fetching into this cache; waiting for it"
         flock 9
     }
+    rm -rf -- "$1"/dl/tmp.* "$1"/text-work.*
 }
 
 # The pip at hand: the system's, or one in a virtual environment of the cache.

@@ -25,8 +25,7 @@ esac
 
 cache=$(cache_root)
 make_folder "$cache/models"
-make_folder "$cache/dl"
-take_turns "$cache/dl/lock"
+take_turns "$cache"
 model=$cache/models/${member##*/}
 
 if [ -f "$model" ]; then

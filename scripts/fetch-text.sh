@@ -75,13 +75,11 @@ case $mix in *\?*) die 65 "$table: row ${mix##*\?} has too few columns" ;; '') d
 
 cache=$(cache_root)
 dl=$cache/dl
-make_folder "$dl"
 name=$profile$(printf '%s\n' ${accepted[@]+"${accepted[@]}"} | sort -u | sed '/./s/^/+/' | tr -d '\n')
 name=$name$(printf '%s\n' ${skipped[@]+"${skipped[@]}"} | sort -u | sed '/./s/^/-/' | tr -d '\n')
 out=${out:-$cache/text/$name}
 make_folder "$(dirname -- "$out")"
-take_turns "$dl/lock"
-rm -rf -- "$dl"/tmp.*
+take_turns "$cache"
 
 # --- is it there already? -----------------------------------------------------------------------------
 # What decides the bytes: the rows taken and the code. (Packages: what was fetched once stays.)

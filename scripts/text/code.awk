@@ -3,11 +3,11 @@
 /^\001/ { print; head = 1; inside = 0; next }
 head {
     if (inside) {
-        if (/\*\/|-->/) inside = 0
+        if (/\*\/|--(>|&gt;)/) inside = 0
         next
     }
-    if (/^[ \t]*(\/\*|<!--)/) {
-        inside = !/\*\/|-->/
+    if (/^[ \t]*(\/\*|(<|&lt;)!--)/) {
+        inside = !/\*\/|--(>|&gt;)/
         next
     }
     if (/^[ \t]*(#[^a-z]|#$|\/\/|\*|<\?php[ \t]*$|<!|$)/) next

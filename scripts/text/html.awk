@@ -9,21 +9,37 @@ BEGIN {
     for (i in names) gap[names[i]] = 1 # ends the line
     split("script style title head", names, " ")
     for (i in names) hush[names[i]] = 1
+    n = split("lt < gt > amp & quot \" apos ' ldquo \" rdquo \" lsquo ' rsquo ' mdash -- ndash - hellip ... " \
+        "eacute é egrave è agrave à ccedil ç auml ä ouml ö uuml ü aring å Ouml Ö copy ©", names, " ")
+    for (i = 1; i < n; i += 2) named[names[i]] = names[i + 1]
+    named["nbsp"] = typed[160] = " "
+    typed[8216] = typed[8217] = "'" # as typed on a keyboard
+    typed[8220] = typed[8221] = "\""
+    typed[8211] = "-"; typed[8212] = "--"; typed[8230] = "..."
 }
-function entities(s) {
-    if (index(s, "&") == 0)
-        return s
-    gsub(/&nbsp;|&#160;|&#xa0;|&#xA0;/, " ", s)
-    gsub(/&lt;|&#60;/, "<", s)
-    gsub(/&gt;|&#62;/, ">", s)
-    gsub(/&quot;|&#34;|&[lr]dquo;|&#822[01];/, "\"", s)
-    gsub(/&apos;|&#39;|&[lr]squo;|&#821[67];/, "'", s)
-    gsub(/&mdash;|&#8212;/, "--", s)
-    gsub(/&ndash;|&#8211;/, "-", s)
-    gsub(/&hellip;|&#8230;/, "...", s)
-    gsub(/&[a-zA-Z]+;|&#[0-9a-zA-Z]+;/, "", s) # the rest is rare
-    gsub(/&amp;/, "\\&", s)
-    return s
+function utf8(n) {
+    if (n < 128) return n < 32 ? "" : sprintf("%c", n)
+    if (n < 2048) return sprintf("%c%c", 192 + int(n / 64), 128 + n % 64)
+    if (n < 65536) return sprintf("%c%c%c", 224 + int(n / 4096), 128 + int(n / 64) % 64, 128 + n % 64)
+    return ""
+}
+function entities(s, done, name, n) {
+    done = ""
+    while (match(s, /&[a-zA-Z]+;|&#[0-9]+;|&#[xX][0-9a-fA-F]+;/)) {
+        name = substr(s, RSTART + 1, RLENGTH - 2)
+        done = done substr(s, 1, RSTART - 1)
+        s = substr(s, RSTART + RLENGTH)
+        if (name in named) { done = done named[name]; continue }
+        if (name !~ /^#/) continue # the other names are rare
+        n = name ~ /^#[xX]/ ? hexadecimal(tolower(substr(name, 3))) : substr(name, 2) + 0
+        done = done (n in typed ? typed[n] : utf8(n))
+    }
+    return done s
+}
+function hexadecimal(s, n, i) {
+    n = 0
+    for (i = 1; i <= length(s) && n < 65536; i++) n = n * 16 + index("0123456789abcdef", substr(s, i, 1)) - 1
+    return n
 }
 function end_line(gaps) {
     sub(/^ +/, "", line); sub(/[ \t]+$/, "", line)
@@ -31,9 +47,10 @@ function end_line(gaps) {
         if (owed > 1) print ""
         print line
         owed = 0
+        begun = 1
     }
     line = ""
-    if (gaps > owed) owed = gaps
+    if (begun && gaps > owed) owed = gaps
 }
 function words(s, parts, n, i) {
     if (!body || quiet != "" || nav) return
@@ -58,7 +75,7 @@ function raw_line() { # inside <pre>: as it stands
 function start(mark) {
     end_line(0)
     print mark
-    body = pre = nav = div = owed = 0
+    body = pre = nav = div = owed = begun = 0
     quiet = ""
     comment = 0
 }
