@@ -4,6 +4,8 @@
 . "$(dirname -- "${BASH_SOURCE[0]}")/house.bash"
 
 most=700 # lines: a file holds one idea; 100 to 400 is usual
+# Longer than that today; to be split by who next works on them, and no example.
+debts=' proto/dataserver.c tests/kern/test_kern.c '
 check() {
     local file lines guard
     files_of "$1" | while IFS= read -r file; do
@@ -16,7 +18,7 @@ check() {
         *.c | *.h | *.cu | *.sh | *.bash | *.py | *.awk)
             lines=$(wc -l <"$1/$file")
             # Generated files say so in their first lines.
-            [ "$lines" -le $most ] || head -n 5 "$1/$file" | grep -qiE 'generated|made by' ||
+            [ "$lines" -le $most ] || [[ $debts == *" $file "* ]] || head -n 5 "$1/$file" | grep -qiE 'generated|made by' ||
                 printf '%s:%s: %s lines, wanted at most %s\n' "$file" "$lines" "$lines" $most
             ;;
         esac
