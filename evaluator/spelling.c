@@ -1,0 +1,163 @@
+#include "evaluator/spelling.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool
+is_letter(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+static bool
+is_word(struct tokenizer_text text)
+{
+    size_t at = text.bytes > 0 && text.at[0] == ' ';
+    if (at == text.bytes)
+        return false;
+    for (; at < text.bytes; at++)
+        if (!is_letter(text.at[at]))
+            return false;
+    return true;
+}
+
+enum status
+spelling_find(struct spelling *list, const struct tokenizer *t)
+{
+    size_t ids = tokenizer_count(t);
+    *list = (struct spelling){.at = calloc(ids ? ids : 1, sizeof *list->at)};
+    if (!list->at)
+        return FAIL(CREATE, "%s: no memory for its words", tokenizer_path(t));
+    for (uint32_t id = 0; id < ids; id++) {
+        struct tokenizer_text text = tokenizer_piece(t, id);
+        if (!text.at || !is_word(text))
+            continue;
+        char first = text.at[text.at[0] == ' '];
+        list->at[list->count++] = (struct spelled){
+            .at = text.at,
+            .bytes = text.bytes,
+            .id = id,
+            .letter = (uint8_t)((first | 0x20) - 'a'),
+        };
+    }
+    return STATUS_OK;
+}
+
+void
+spelling_release(struct spelling *list)
+{
+    free(list->at);
+    *list = (struct spelling){0};
+}
+
+bool
+spelling_same(const struct spelled *a, const struct spelled *b)
+{
+    return a->bytes == b->bytes && memcmp(a->at, b->at, a->bytes) == 0;
+}
+
+enum status
+spelling_thin(struct spelling *list, size_t most, uint64_t seed)
+{
+    if (list->count <= most)
+        return STATUS_OK;
+    struct pyrandom random;
+    uint32_t *drawn = calloc(most ? most : 1, sizeof *drawn);
+    uint32_t *scratch = calloc(list->count, sizeof *scratch);
+    bool *kept = calloc(list->count, sizeof *kept);
+    if (!drawn || !scratch || !kept) {
+        free(kept);
+        free(scratch);
+        free(drawn);
+        return FAIL(CREATE, "no memory to draw %zu words", most);
+    }
+    pyrandom_seed(&random, seed);
+    pyrandom_sample(&random, drawn, scratch, (uint32_t)list->count, (uint32_t)most);
+    for (size_t i = 0; i < most; i++)
+        kept[drawn[i]] = true;
+    size_t n = 0;
+    for (size_t i = 0; i < list->count; i++)
+        if (kept[i])
+            list->at[n++] = list->at[i];
+    list->count = n;
+    free(kept);
+    free(scratch);
+    free(drawn);
+    return STATUS_OK;
+}
+
+enum status
+spelling_examples(struct pyrandom *random, uint32_t *out, size_t count, const struct spelled *from,
+                  size_t from_count, const struct spelled *word, uint32_t *scratch)
+{
+    enum { TRIES = 1000 };
+    if (count > from_count)
+        return FAIL(CONFIG, "%zu examples of %zu words, wanted fewer", count, from_count);
+    for (int i = 0; i < TRIES; i++) {
+        bool among = false;
+        pyrandom_sample(random, out, scratch, (uint32_t)from_count, (uint32_t)count);
+        for (size_t e = 0; e < count; e++)
+            among = among || spelling_same(&from[out[e]], word);
+        if (!among)
+            return STATUS_OK;
+    }
+    return FAIL(CONFIG, "'%.*s' is among its own examples %d times in a row: too few words",
+                (int)word->bytes, word->at, (int)TRIES);
+}
+
+static enum status
+add(struct text_list *text, const char *at, size_t bytes)
+{
+    return text_list_append(text, at, bytes);
+}
+
+static enum status
+text_of(struct text_list *text, const struct spelled *word, const struct spelled *const *examples,
+        size_t count)
+{
+    static const char ask[] = " has the first letter:";
+    for (size_t i = 0; i < count; i++) {
+        char letter[2] = {' ', (char)('A' + examples[i]->letter)};
+        TRY(add(text, "\n", 1));
+        TRY(add(text, examples[i]->at, examples[i]->bytes));
+        TRY(add(text, ask, sizeof ask - 1));
+        TRY(add(text, letter, sizeof letter));
+    }
+    TRY(add(text, "\n", 1));
+    TRY(add(text, word->at, word->bytes));
+    TRY(add(text, ask, sizeof ask - 1));
+    return STATUS_OK;
+}
+
+enum status
+spelling_prompt(struct token_list *out, size_t *place, const struct tokenizer *t,
+                struct tokenizer_cache *cache, uint32_t bos, const struct spelled *word,
+                const struct spelled *const *examples, size_t count)
+{
+    enum { BEHIND = 5 }; // tokens of " has the first letter:"
+    struct text_list text = {0};
+    enum status status = STATUS_OK;
+    out->count = 0;
+    GOTRY(text_of(&text, word, examples, count));
+    if (bos != TOKEN_ABSENT)
+        GOTRY(token_list_append(out, &bos, 1));
+    GOTRY(tokenizer_encode(t, cache, out, text.at, text.bytes, TOKENIZER_SPLIT, NULL));
+    // The same text, but perhaps another token of it: byte tokens never come out of text.
+    struct tokenizer_text found = {NULL, 0};
+    if (out->count > BEHIND)
+        found = tokenizer_piece(t, out->ids[out->count - BEHIND - 1]);
+    if (!found.at || found.bytes != word->bytes || memcmp(found.at, word->at, word->bytes) != 0) {
+        status = FAIL(CONFIG,
+                      "%s: '%.*s' is not the sixth token from the end of its prompt but "
+                      "'%.*s': the first-letter evaluation does not fit this tokenizer",
+                      tokenizer_path(t), (int)word->bytes, word->at, (int)found.bytes,
+                      found.at ? found.at : "");
+        goto done;
+    }
+    out->count -= BEHIND;
+    *place = out->count - 1;
+done:
+    text_list_release(&text);
+    return status;
+}
