@@ -51,8 +51,7 @@ file_put(const char *path, const void *at, size_t bytes)
         abort();
 }
 
-// (Not inlined: gcc 12 then takes `text` itself for what it points to.)
-__attribute__((noinline, unused)) static char *
+static inline char *
 file_get(const char *path, size_t *bytes)
 {
     char *text;
