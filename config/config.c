@@ -77,6 +77,10 @@ nearest_row(const char *section, const char *key)
             at[count] = i;
             names[count++] = settings_key(&settings_rows[i]);
         }
+    for (size_t i = 0; !*section && i < settings_count; i++) { // a key alone
+        at[i] = count = i;
+        names[count++] = settings_key(&settings_rows[i]);
+    }
     if ((near = name_nearest(names, count, key)) != NULL)
         for (size_t i = 0; i < count; i++)
             if (names[i] == near)

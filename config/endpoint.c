@@ -49,6 +49,7 @@ endpoint_fill(struct config *config)
                         endpoint + strlen("ipc://"), length - (int)strlen("ipc://"), IPC_PATH_MOST,
                         bound[i].key);
         memcpy(bound[i].at, endpoint, (size_t)length + 1);
+        config_note(config, settings_row(bound[i].key), SOURCE_PRESET, "after run.name");
     }
     return STATUS_OK;
 }

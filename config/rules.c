@@ -252,12 +252,12 @@ advise(struct texts *out, const char *format, ...)
     va_end(args);
 }
 
-// Given, but nothing reads it while `reads` is false.
+// Not the default, but nothing reads it while `reads` is false.
 static void
 advise_unread(const struct config *config, struct texts *out, const char *key, bool reads,
               const char *why)
 {
-    if (!reads && was_set(config, key))
+    if (!reads && !settings_is_preset(&config->set, row_of(key)))
         advise(out, "%s: %s has no effect: %s", where_of(config, key), key, why);
 }
 
@@ -293,7 +293,7 @@ rules_advise(const struct config *config, struct texts *out)
     for (size_t i = 0; i < sizeof of_jumprelu / sizeof of_jumprelu[0]; i++)
         advise_unread(config, out, of_jumprelu[i], arch == ARCH_JUMPRELU, jumprelu_only);
     advise_unread(config, out, "sae.topk", picks, "sae.arch is neither topk nor batchtopk");
-    if (set->loss.lambda_s > 0)
+    if (set->loss.lambda_s > 0 && set->loss.sparsity == SPARSITY_AUTO)
         advise_unread(config, out, "loss.lambda_s", !picks,
                       "topk and batchtopk have no sparsity term");
     advise_unread(config, out, "loss.target_l0", set->loss.sparsity == SPARSITY_TARGET_L0,

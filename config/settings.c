@@ -86,13 +86,13 @@ const struct field settings_rows[] = {
 
     SWITCH(curriculum.enabled,   "true", T, "the three phases of eq. (5) and (6); false: everything from step 0, at theta_end"),
     NUMBER(curriculum.recon_end, "1200", 0, MANY, T, "steps", "t1: reconstruction alone until here, eq. (5)"),
-    NUMBER(curriculum.sparsity_end, "2000", 0, MANY, T, "steps", "t2: alpha has grown to 1, competition and temporal terms begin"),
+    NUMBER(curriculum.sparsity_end, "2000", 0, MANY, T, "steps", "t2: alpha has grown to 1, competition and temporal terms begin, eq. (6)"),
     NUMBER(curriculum.theta_start, "0.7", 0, 1, T, "cosine", "competition threshold at t2, eq. (6)"),
-    NUMBER(curriculum.theta_end, "0.3", 0, 1, T, "cosine", "competition threshold from t2 + theta_steps on"),
+    NUMBER(curriculum.theta_end, "0.3", 0, 1, T, "cosine", "competition threshold from t2 + theta_steps on, eq. (6)"),
     NUMBER(curriculum.theta_steps, "400", 1, MANY, T, "steps", "T, the time theta takes from start to end, eq. (6)"),
 
     PICK  (competition.gradient, "detached", gradient_names, T, "are the coefficients c_ij of eq. (3) constants of the step, or differentiated through"),
-    NUMBER(competition.every,    "1", 1, 1e6, T, "steps", "compute the competition term every so many steps"),
+    NUMBER(competition.every,    "1", 1, 1e6, T, "steps", "compute the competition term of eq. (4) every so many steps"),
 
     PICK  (temporal.pairing,     "step", pairing_names, T, "E(x_{t-1}) of eq. (7): the step before, or the position before in the same context"),
 
@@ -161,7 +161,7 @@ const struct field settings_rows[] = {
 
     NUMBER(data.win,             "8", 1, 64, 0, "batches", "batches a trainer may hold ahead"),
     SWITCH(data.check_finite,    "true", 0, "look for NaN and infinity in every batch"),
-    NUMBER(data.max_payload,     "64MiB", 4096, 2147483647, SIZE, "bytes", "largest batch accepted"),
+    NUMBER(data.max_payload,     "64MiB", 4096, 2147483648, SIZE, "bytes", "largest batch accepted"),
     NUMBER(data.io_threads,      "1", 1, 16, 0, NULL, "I/O threads of ZeroMQ in each process"),
 
     PICK  (pace.mode,            "bounded", paces, 0, "trainers of one producer: step by step together, or apart by at most lag"),
@@ -254,6 +254,17 @@ settings_presets(struct settings *set)
     memset(set, 0, sizeof *set);
     enum status status = field_presets(set, settings_rows, settings_count);
     assert(status == STATUS_OK);
+}
+
+bool
+settings_is_preset(const struct settings *set, const struct field *row)
+{
+    // Presets are written as field_print writes them (a test holds them to it).
+    char text[2 * TEXT_BYTES];
+    field_print(text, sizeof text, set, row);
+    if (row->type == FIELD_TEXT && (row->flags & FIELD_AUTO) && !text[0])
+        return strcmp(row->preset, "auto") == 0;
+    return strcmp(text, row->preset) == 0;
 }
 
 enum token_word

@@ -202,6 +202,9 @@ size_t settings_index(const struct field *row);
 // Every default. Cannot fail: a test reads each of them.
 void settings_presets(struct settings *set);
 
+// Does a row hold its default?
+bool settings_is_preset(const struct settings *set, const struct field *row);
+
 // What model.bos and model.separator mean.
 enum token_word { TOKEN_AUTO, TOKEN_NONE, TOKEN_BOS, TOKEN_EOS, TOKEN_ID, TOKEN_BAD };
 enum token_word token_word(uint32_t *id, const char *word); // *id is set for TOKEN_ID

@@ -25,6 +25,8 @@ static int
 start(void **unused)
 {
     (void)unused;
+    if (unsetenv("OSAE_CACHE") != 0 || setenv("HOME", "/home/ada", 1) != 0)
+        return -1;
     return mkdtemp(folder) ? 0 : -1;
 }
 

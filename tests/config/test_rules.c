@@ -183,6 +183,8 @@ advice_is_given_for_what_is_hardly_meant(void **unused)
          "--set: the run ends after 1000 steps, before the competition and temporal terms begin "
          "(curriculum.sparsity_end is 2000)"},
         {{"ckpt.every_s=0"}, "--set: no checkpoint before the end of the run"},
+        {{"sae.topk=64", "sae.bandwidth=0.001"}, // a value that is the default is not worth a word
+         "--set: sae.topk has no effect: sae.arch is neither topk nor batchtopk"},
         {{"sae.bandwidth=1"}, "--set: sae.bandwidth has no effect: sae.arch is not jumprelu"},
         {{"sae.topk=64"}, "--set: sae.topk has no effect: sae.arch is neither topk nor batchtopk"},
         {{"sae.arch=topk", "loss.lambda_s=1"},
@@ -195,6 +197,7 @@ advice_is_given_for_what_is_hardly_meant(void **unused)
         {"trainer.steps=10", "curriculum.enabled=false"},
         {"trainer.steps=10", "sae.arch=topk", "loss.lambda_o=0", "loss.lambda_t=0"},
         {"sae.arch=topk", "loss.lambda_s=0", "sae.topk=3"},
+        {"sae.arch=topk", "loss.lambda_s=1", "loss.sparsity=l1"},
         {"ckpt.every_s=0", "ckpt.every_steps=100"},
     };
     struct texts *advice = calloc(1, sizeof *advice);

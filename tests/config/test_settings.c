@@ -19,6 +19,25 @@ every_default_is_in_its_own_range(void **unused)
 }
 
 static void
+defaults_are_written_as_they_are_printed(void **unused)
+{
+    (void)unused;
+    struct settings *set = malloc(sizeof *set);
+    settings_presets(set);
+    for (size_t i = 0; i < settings_count; i++)
+        if (!settings_is_preset(set, &settings_rows[i]))
+            fail_msg("%s: '%s'", settings_rows[i].name, settings_rows[i].preset);
+    set->loss.lambda_s = 1;
+    set->text.files.count = 1;
+    set->text.files.at[0][0] = 'x';
+    set->storage.cache[0] = 'x';
+    assert_false(settings_is_preset(set, settings_row("loss.lambda_s")));
+    assert_false(settings_is_preset(set, settings_row("text.files")));
+    assert_false(settings_is_preset(set, settings_row("storage.cache")));
+    free(set);
+}
+
+static void
 rows_stand_in_known_sections_one_after_the_other_under_unique_names(void **unused)
 {
     (void)unused;
@@ -128,6 +147,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_default_is_in_its_own_range),
+        cmocka_unit_test(defaults_are_written_as_they_are_printed),
         cmocka_unit_test(rows_stand_in_known_sections_one_after_the_other_under_unique_names),
         cmocka_unit_test(rows_cover_the_struct_without_overlap),
         cmocka_unit_test(defaults_are_those_of_the_paper),
