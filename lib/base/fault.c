@@ -14,10 +14,13 @@ static struct {
     atomic_long visits;
 } plan;
 
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
 static void
-plan_read(void)
+plan_take(const char *text)
 {
-    const char *text = getenv("OSAE_FAULT");
+    plan.armed = false;
+    atomic_store(&plan.visits, 0);
     if (!text)
         return;
     const char *colon = strchr(text, ':');
@@ -25,16 +28,35 @@ plan_read(void)
     if (length == 0 || length >= sizeof plan.name)
         return;
     memcpy(plan.name, text, length);
+    plan.name[length] = '\0';
     char *end = NULL;
     plan.at = colon ? strtol(colon + 1, &end, 10) : 1;
     plan.crash = end && strcmp(end, ":crash") == 0;
     plan.armed = true;
 }
 
+static void
+plan_read(void)
+{
+    plan_take(getenv("OSAE_FAULT"));
+}
+
+void
+fault_set(const char *text)
+{
+    pthread_once(&once, plan_read);
+    plan_take(text);
+}
+
+long
+fault_visits(void)
+{
+    return atomic_load(&plan.visits);
+}
+
 bool
 fault(const char *place)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, plan_read);
     if (!plan.armed || strcmp(place, plan.name) != 0)
         return false;

@@ -9,4 +9,9 @@
 
 bool fault(const char *place);
 
+// For tests in one process: the plan from now on (NULL: none), its visits counted from 0; and how
+// often the place of the plan was visited since. Not while other threads run.
+void fault_set(const char *plan);
+long fault_visits(void);
+
 #endif

@@ -37,6 +37,8 @@ why(const char *path, const char *what)
         return FAIL(MISSING, "%s: cannot %s: no such file or folder", path, what);
     if (error == EACCES || error == EPERM || error == EROFS)
         return FAIL(DENIED, "%s: cannot %s: %s", path, what, strerror(error));
+    if (error == ENOSPC || error == EDQUOT)
+        return FAIL(CREATE, "%s: cannot %s: %s", path, what, strerror(error));
     return FAIL(IO, "%s: cannot %s: %s", path, what, strerror(error));
 }
 

@@ -67,8 +67,7 @@ cpu_spread(struct mat x, double *mean_norm)
     }
     if (mean_norm)
         *mean_norm = norm / B;
-    double spread = square - mean / B;
-    return spread < 0 ? 0 : spread; // a NaN stays one
+    return fmax(square - mean / B, 0);
 }
 
 void

@@ -276,9 +276,11 @@ dtype_decode(float *out, enum dtype dtype, const void *from, size_t count)
     size_t bytes = kinds[dtype].bytes, elements = kinds[dtype].elements;
     assert(count % elements == 0);
     size_t blocks = count / elements;
-    // Pieces of about 256 KiB of output: small tensors stay with one thread, big ones balance.
+    // Pieces of 256 KiB of output, so big tensors balance. One thread does a piece in about 30 us:
+    // below 32 of them (a millisecond) waking the others costs more than it saves on a busy
+    // machine.
     size_t piece = 65536 / elements, pieces = (blocks + piece - 1) / piece;
-#pragma omp parallel for schedule(dynamic) if (pieces > 4)
+#pragma omp parallel for schedule(dynamic) if (pieces >= 32)
     for (size_t p = 0; p < pieces; p++) {
         size_t first = p * piece, here = blocks - first < piece ? blocks - first : piece;
         decode_run(out + first * elements, dtype, (const unsigned char *)from + first * bytes,

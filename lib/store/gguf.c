@@ -80,17 +80,11 @@ struct cursor {
 };
 
 static enum status
-cut(const struct cursor *c, const char *what)
-{
-    return FAIL(DAMAGED, "%s: ends inside %s", c->path, what);
-}
-
-static enum status
 take(const unsigned char **out, struct cursor *c, size_t bytes, const char *what)
 {
-    if (bytes > (size_t)(c->end - c->at))
-        return cut(c, what);
     *out = c->at;
+    if (bytes > (size_t)(c->end - c->at))
+        return FAIL(DAMAGED, "%s: ends inside %s", c->path, what);
     c->at += bytes;
     return STATUS_OK;
 }

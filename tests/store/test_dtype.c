@@ -43,16 +43,17 @@ every_block_type_decodes_to_the_reference_bits(void **unused)
         assert_int_equal(count, want->count);
 
         // As it stands; then many times over, from an odd address, by all threads.
-        enum { REPEATS = 400 };
-        unsigned char *many = malloc(REPEATS * raw->bytes + 1);
-        float *got = malloc(REPEATS * count * sizeof *got);
+        enum { REPEATS = 2100 }; // 2,150,400 elements: 33 pieces, the last one short
+        size_t repeats = (size_t)REPEATS * 1024 / count;
+        unsigned char *many = malloc(repeats * raw->bytes + 1);
+        float *got = malloc(repeats * count * sizeof *got);
         assert_int_equal(dtype_decode(got, types[i], raw->at, count), STATUS_OK);
         assert_memory_equal(got, want->at, want->bytes);
-        for (size_t r = 0; r < REPEATS; r++)
+        for (size_t r = 0; r < repeats; r++)
             memcpy(many + 1 + r * raw->bytes, raw->at, raw->bytes);
-        memset(got, 0xff, REPEATS * count * sizeof *got);
-        assert_int_equal(dtype_decode(got, types[i], many + 1, REPEATS * count), STATUS_OK);
-        for (size_t r = 0; r < REPEATS; r++)
+        memset(got, 0xff, repeats * count * sizeof *got);
+        assert_int_equal(dtype_decode(got, types[i], many + 1, repeats * count), STATUS_OK);
+        for (size_t r = 0; r < repeats; r++)
             assert_memory_equal(got + r * count, want->at, want->bytes);
         free(got);
         free(many);
