@@ -43,6 +43,7 @@ quickstart: build model text ## from nothing to the scores of a trained SAE, in 
 check: setup ## every fast test, under the address and undefined-behaviour sanitizers; builds release too
 	$(call build,release,programs)
 	$(call build,dev,all)
+	if OSAE_SMOLLM2=$$(scripts/fetch-model.sh); then export OSAE_SMOLLM2; fi # else its tests are skipped
 	ctest --test-dir build/dev -L fast $(TESTING)
 
 check-faults: setup ## the tests that break things: injected faults, kill -9

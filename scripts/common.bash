@@ -130,7 +130,7 @@ fetch_debs() {
             ! (cd "$temp" && apt-get "${common[@]}" "${lists[@]}" download "$@" >log 2>&1); then
             words=$(last_words "$temp/log")
             rm -rf -- "$temp"
-            die 69 "a Debian package of $* cannot be had (${words:-apt-get failed}): is there a network? run again to go on"
+            die 69 "Debian packages cannot be had (${words:-apt-get failed}): is there a network? run again to go on"
         fi
     fi
     (cd "$temp" && printf '%s\n' *.deb)

@@ -179,7 +179,7 @@ expect 'another version: recorded' "$(cut -f 2 "$scratch/again2/sources.tsv" | t
 rm -rf "$scratch/cache/dl"
 rm "$scratch"/repo/notes_*
 fetch --out "$scratch/again3"
-expect 'no network' "$code ${err##*$'\n'}" '69 text: a Debian package of notes cannot be had (E: Unable to locate package notes)*'
+expect 'no network' "$code ${err##*$'\n'}" '69 text: Debian packages cannot be had (E: Unable to locate package notes)*'
 [ ! -e "$scratch/again3" ] || fail 'no network: left something'
 mkdir "$scratch/mine"
 touch "$scratch/mine/thesis.tex"
