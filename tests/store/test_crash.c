@@ -249,6 +249,14 @@ fail_at(const char *plan)
     check_after(plan, announced);
 }
 
+// Every visit of our own places; of those in lib/base/file.c, which ours stand next to, one in
+// four.
+static int
+stride(const char *place)
+{
+    return strncmp(place, "file.", 5) == 0 ? 4 : 1;
+}
+
 // How often the scenario visits a place when it fails at the n-th visit is not how often it does
 // when nothing fails: so count until a kill finds no such visit.
 static void
@@ -258,7 +266,7 @@ a_kill_at_every_place_loses_nothing_announced(void **unused)
     size_t kills = 0;
     for (size_t i = 0; i < place_count; i++) {
         int n = 1;
-        for (;; n++) {
+        for (;; n += stride(places[i])) {
             char plan[80];
             snprintf(plan, sizeof plan, "%.47s:%d:crash", places[i], n);
             if (!crash_at(plan))
@@ -277,7 +285,7 @@ an_error_at_every_place_loses_nothing_announced(void **unused)
 {
     (void)unused;
     for (size_t i = 0; i < place_count; i++)
-        for (int n = 1;; n++) {
+        for (int n = 1;; n += stride(places[i])) {
             char plan[80];
             snprintf(plan, sizeof plan, "%.47s:%d", places[i], n);
             lay_out();
