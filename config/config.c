@@ -128,11 +128,11 @@ name_of_variable(char out[64], const char *variable, size_t length)
 {
     static const char prefix[] = "OSAE_";
     size_t skip = sizeof prefix - 1;
-    if (length <= skip || length - skip >= 64 || strncmp(variable, prefix, skip) != 0)
+    if (length <= skip || strncmp(variable, prefix, skip) != 0)
         return false;
     size_t used = 0;
     bool split = false;
-    for (size_t i = skip; i < length; i++) {
+    for (size_t i = skip; i < length && used < 63; i++) { // no key is longer
         if (!split && variable[i] == '_' && i + 1 < length && variable[i + 1] == '_') {
             out[used++] = '.';
             split = true;

@@ -1,117 +1,17 @@
 #include "config/yaml.h"
 
+#include "config/events.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <yaml.h>
 
 struct reader {
     struct config *config;
-    const char *name; // of the file, as messages show it
-    size_t level;     // of include
-    bool one_line;    // a flag's value: line numbers say nothing
-    yaml_parser_t parser;
-    size_t events, depth;
+    size_t level; // of include
+    struct events events;
     bool section_seen[64], row_seen[SETTINGS_MOST];
-    char where[PATH_BYTES + 32]; // "run.yaml:14" of the event last taken
 };
-
-static void
-place(struct reader *reader, size_t line)
-{
-    if (reader->one_line)
-        snprintf(reader->where, sizeof reader->where, "%s", reader->name);
-    else
-        snprintf(reader->where, sizeof reader->where, "%s:%zu", reader->name, line + 1);
-}
-
-static enum status
-parser_trouble(struct reader *reader)
-{
-    const yaml_parser_t *parser = &reader->parser;
-    if (parser->error == YAML_MEMORY_ERROR)
-        return FAIL(CREATE, "%s: no memory to read it", reader->name);
-    place(reader, parser->problem_mark.line);
-    return FAIL(CONFIG, "%s: not YAML: %s%s%s", reader->where,
-                parser->problem ? parser->problem : "unknown trouble", parser->context ? " " : "",
-                parser->context ? parser->context : "");
-}
-
-static enum status
-check_scalar(struct reader *reader, const yaml_event_t *event)
-{
-    const char *text = (const char *)event->data.scalar.value;
-    size_t length = event->data.scalar.length;
-    if (length > YAML_WORD_MOST)
-        return FAIL(CONFIG, "%s: a value of %zu bytes, wanted at most %d", reader->where, length,
-                    YAML_WORD_MOST);
-    if (strlen(text) != length)
-        return FAIL(CONFIG, "%s: a value holds a NUL byte", reader->where);
-    return STATUS_OK;
-}
-
-// What no file of ours may hold, whatever it stands for.
-static enum status
-check_event(struct reader *reader, const yaml_event_t *event)
-{
-    const yaml_char_t *anchor = NULL, *tag = NULL;
-    if (++reader->events > YAML_EVENTS_MOST)
-        return FAIL(CONFIG, "%s: more than %d keys, values and brackets", reader->where,
-                    YAML_EVENTS_MOST);
-    switch (event->type) {
-    case YAML_ALIAS_EVENT:
-        return FAIL(CONFIG, "%s: aliases (*name) are not taken", reader->where);
-    case YAML_SCALAR_EVENT:
-        anchor = event->data.scalar.anchor;
-        tag = event->data.scalar.tag;
-        TRY(check_scalar(reader, event));
-        break;
-    case YAML_SEQUENCE_START_EVENT:
-        anchor = event->data.sequence_start.anchor;
-        tag = event->data.sequence_start.tag;
-        reader->depth++;
-        break;
-    case YAML_MAPPING_START_EVENT:
-        anchor = event->data.mapping_start.anchor;
-        tag = event->data.mapping_start.tag;
-        reader->depth++;
-        break;
-    case YAML_SEQUENCE_END_EVENT:
-    case YAML_MAPPING_END_EVENT:
-        reader->depth--;
-        break;
-    case YAML_DOCUMENT_START_EVENT:
-        if (event->data.document_start.tag_directives.start !=
-            event->data.document_start.tag_directives.end)
-            return FAIL(CONFIG, "%s: %%TAG directives are not taken", reader->where);
-        break;
-    default:
-        break;
-    }
-    if (reader->depth > YAML_DEPTH_MOST)
-        return FAIL(CONFIG, "%s: brackets or indents more than %d deep", reader->where,
-                    YAML_DEPTH_MOST);
-    if (anchor)
-        return FAIL(CONFIG, "%s: anchors (&name) are not taken", reader->where);
-    if (tag)
-        return FAIL(CONFIG, "%s: tags (!name) are not taken", reader->where);
-    return STATUS_OK;
-}
-
-// The next event; the caller deletes it. After a failure there is nothing to delete.
-static enum status
-take(struct reader *reader, yaml_event_t *event)
-{
-    if (!yaml_parser_parse(&reader->parser, event))
-        return parser_trouble(reader);
-    place(reader, event->start_mark.line);
-    enum status status = check_event(reader, event);
-    if (status != STATUS_OK) {
-        yaml_event_delete(event);
-        return status_pass(status, __FILE__, __LINE__);
-    }
-    return STATUS_OK;
-}
 
 // `key:` with nothing behind it.
 static bool
@@ -138,17 +38,18 @@ static enum status
 take_key(struct reader *reader, char key[YAML_WORD_MOST + 1])
 {
     yaml_event_t event;
-    TRY(take(reader, &event));
+    TRY(events_next(&reader->events, &event));
     enum status status = STATUS_OK;
     key[0] = '\0';
     if (event.type == YAML_SCALAR_EVENT) {
         memcpy(key, event.data.scalar.value, event.data.scalar.length + 1);
         if (key[0] == '\0')
-            status = FAIL(CONFIG, "%s: an empty key", reader->where);
+            status = FAIL(CONFIG, "%s: an empty key", reader->events.where);
         else if (strcmp(key, "<<") == 0)
-            status = FAIL(CONFIG, "%s: merge keys (<<) are not taken", reader->where);
+            status = FAIL(CONFIG, "%s: merge keys (<<) are not taken", reader->events.where);
     } else if (event.type != YAML_MAPPING_END_EVENT) {
-        status = FAIL(CONFIG, "%s: a list or map stands where a key is wanted", reader->where);
+        status =
+            FAIL(CONFIG, "%s: a list or map stands where a key is wanted", reader->events.where);
     }
     yaml_event_delete(&event);
     return status;
@@ -159,11 +60,11 @@ put_word(struct reader *reader, const struct field *row, const yaml_event_t *eve
 {
     const char *text = (const char *)event->data.scalar.value;
     if (is_null_word(event))
-        return FAIL(CONFIG, "%s: %s is %s; leave the key out to get the default", reader->where,
-                    row->name, text);
+        return FAIL(CONFIG, "%s: %s is %s; leave the key out to get the default",
+                    reader->events.where, row->name, text);
     if (row->type == FIELD_TEXTS && text[0] == '\0')
-        return FAIL(CONFIG, "%s: %s holds an empty element", reader->where, row->name);
-    return field_parse(&reader->config->set, row, text, reader->where);
+        return FAIL(CONFIG, "%s: %s holds an empty element", reader->events.where, row->name);
+    return field_parse(&reader->config->set, row, text, reader->events.where);
 }
 
 // The elements of a list, up to its end.
@@ -172,7 +73,7 @@ read_list(struct reader *reader, const struct field *row)
 {
     for (bool more = true; more;) {
         yaml_event_t event;
-        TRY(take(reader, &event));
+        TRY(events_next(&reader->events, &event));
         enum status status = STATUS_OK;
         if (event.type == YAML_SCALAR_EVENT)
             status = put_word(reader, row, &event);
@@ -180,7 +81,7 @@ read_list(struct reader *reader, const struct field *row)
             more = false;
         else
             status = FAIL(CONFIG, "%s: %s holds a list or map in its list, wanted words",
-                          reader->where, row->name);
+                          reader->events.where, row->name);
         yaml_event_delete(&event);
         TRY(status);
     }
@@ -191,9 +92,9 @@ static enum status
 read_value(struct reader *reader, const struct field *row)
 {
     yaml_event_t event;
-    char where[sizeof reader->where];
-    TRY(take(reader, &event));
-    memcpy(where, reader->where, sizeof where);
+    char where[sizeof reader->events.where];
+    TRY(events_next(&reader->events, &event));
+    memcpy(where, reader->events.where, sizeof where);
     bool list = row->type == FIELD_TEXTS;
     if (list)
         memset((char *)&reader->config->set + row->offset, 0, row->bytes);
@@ -204,7 +105,7 @@ read_value(struct reader *reader, const struct field *row)
     } else if (event.type == YAML_SEQUENCE_START_EVENT && list) {
         status = read_list(reader, row);
     } else {
-        status = FAIL(CONFIG, "%s: %s holds a %s, wanted %s", reader->where, row->name,
+        status = FAIL(CONFIG, "%s: %s holds a %s, wanted %s", reader->events.where, row->name,
                       event.type == YAML_MAPPING_START_EVENT ? "map" : "list",
                       list ? "a list of words" : "one value");
     }
@@ -218,14 +119,14 @@ static enum status
 read_section(struct reader *reader, const struct section *section)
 {
     yaml_event_t event;
-    TRY(take(reader, &event));
+    TRY(events_next(&reader->events, &event));
     bool map = event.type == YAML_MAPPING_START_EVENT, nothing = is_nothing(&event);
     yaml_event_delete(&event);
     if (nothing) // all its keys are commented out
         return STATUS_OK;
     if (!map)
-        return FAIL(CONFIG, "%s: %s holds a value or a list, wanted keys below it", reader->where,
-                    section->name);
+        return FAIL(CONFIG, "%s: %s holds a value or a list, wanted keys below it",
+                    reader->events.where, section->name);
     for (;;) {
         char key[YAML_WORD_MOST + 1], name[YAML_WORD_MOST + 64];
         TRY(take_key(reader, key));
@@ -234,9 +135,9 @@ read_section(struct reader *reader, const struct section *section)
         snprintf(name, sizeof name, "%s.%s", section->name, key);
         const struct field *row = settings_row(name);
         if (!row)
-            return config_unknown(reader->where, section->name, key);
+            return config_unknown(reader->events.where, section->name, key);
         if (reader->row_seen[settings_index(row)])
-            return FAIL(CONFIG, "%s: %s is given twice", reader->where, row->name);
+            return FAIL(CONFIG, "%s: %s is given twice", reader->events.where, row->name);
         reader->row_seen[settings_index(row)] = true;
         TRY(read_value(reader, row));
     }
@@ -250,15 +151,14 @@ unknown_section(struct reader *reader, const char *key)
         names[i] = settings_sections[i].name;
     const char *near = name_nearest(names, settings_section_count, key);
     if (near)
-        return FAIL(CONFIG, "%s: unknown section %.60s, did you mean %s?", reader->where, key,
-                    near);
+        return FAIL(CONFIG, "%s: unknown section %.60s, did you mean %s?", reader->events.where,
+                    key, near);
     for (size_t i = 0; i < settings_count; i++)
         if (strcmp(settings_key(&settings_rows[i]), key) == 0)
-            return FAIL(CONFIG,
-                        "%s: unknown section %.60s; the key %s stands below %s:", reader->where,
-                        key, key, settings_section(&settings_rows[i])->name);
+            return FAIL(CONFIG, "%s: unknown section %.60s; the key %s stands below %s:",
+                        reader->events.where, key, key, settings_section(&settings_rows[i])->name);
     return FAIL(CONFIG, "%s: unknown section %.60s (osae config lists the known ones)",
-                reader->where, key);
+                reader->events.where, key);
 }
 
 static enum status read_file(struct config *config, const char *path, size_t level);
@@ -269,24 +169,24 @@ read_include(struct reader *reader, bool first)
     yaml_event_t event;
     char path[PATH_BYTES];
     if (!first)
-        return FAIL(CONFIG, "%s: include must be the first key of its file", reader->where);
+        return FAIL(CONFIG, "%s: include must be the first key of its file", reader->events.where);
     if (reader->level == YAML_INCLUDES_MOST)
-        return FAIL(CONFIG, "%s: include goes more than %d files deep", reader->where,
+        return FAIL(CONFIG, "%s: include goes more than %d files deep", reader->events.where,
                     YAML_INCLUDES_MOST);
-    TRY(take(reader, &event));
-    const char *slash = strrchr(reader->name, '/');
+    TRY(events_next(&reader->events, &event));
+    const char *slash = strrchr(reader->events.name, '/');
     enum status status = STATUS_OK;
     if (event.type != YAML_SCALAR_EVENT || event.data.scalar.length == 0) {
-        status = FAIL(CONFIG, "%s: include wants the path of one file", reader->where);
+        status = FAIL(CONFIG, "%s: include wants the path of one file", reader->events.where);
     } else {
         const char *text = (const char *)event.data.scalar.value;
-        int folder = text[0] == '/' || !slash ? 0 : (int)(slash - reader->name) + 1;
-        int length = snprintf(path, sizeof path, "%.*s%s", folder, reader->name, text);
+        int folder = text[0] == '/' || !slash ? 0 : (int)(slash - reader->events.name) + 1;
+        int length = snprintf(path, sizeof path, "%.*s%s", folder, reader->events.name, text);
         if (length < 0 || (size_t)length >= sizeof path)
             status = FAIL(CONFIG, "%s: include is a path of %d bytes, wanted at most %d",
-                          reader->where, length, PATH_BYTES - 1);
+                          reader->events.where, length, PATH_BYTES - 1);
         else if (!path_exists(path))
-            status = FAIL(MISSING, "%s: include: %s is not there", reader->where, path);
+            status = FAIL(MISSING, "%s: include: %s is not there", reader->events.where, path);
     }
     yaml_event_delete(&event);
     TRY(status);
@@ -300,7 +200,8 @@ read_sections(struct reader *reader)
         char key[YAML_WORD_MOST + 1];
         TRY(take_key(reader, key));
         if (!key[0] && first)
-            return FAIL(CONFIG, "%s: holds no settings (osae init writes a file)", reader->where);
+            return FAIL(CONFIG, "%s: holds no settings (osae init writes a file)",
+                        reader->events.where);
         if (!key[0])
             return STATUS_OK;
         if (strcmp(key, "include") == 0) {
@@ -313,7 +214,7 @@ read_sections(struct reader *reader)
         if (at == settings_section_count)
             return unknown_section(reader, key);
         if (reader->section_seen[at])
-            return FAIL(CONFIG, "%s: section %s is given twice", reader->where, key);
+            return FAIL(CONFIG, "%s: section %s is given twice", reader->events.where, key);
         reader->section_seen[at] = true;
         TRY(read_section(reader, &settings_sections[at]));
     }
@@ -324,11 +225,11 @@ static enum status
 expect(struct reader *reader, yaml_event_type_t type, const char *otherwise)
 {
     yaml_event_t event;
-    TRY(take(reader, &event));
+    TRY(events_next(&reader->events, &event));
     bool right = event.type == type;
     yaml_event_delete(&event);
     if (!right)
-        return FAIL(CONFIG, "%s: %s", reader->where, otherwise);
+        return FAIL(CONFIG, "%s: %s", reader->events.where, otherwise);
     return STATUS_OK;
 }
 
@@ -339,45 +240,24 @@ read_document(struct reader *reader)
     yaml_event_t event;
     TRY(expect(reader, YAML_STREAM_START_EVENT, "not YAML"));
     TRY(expect(reader, YAML_DOCUMENT_START_EVENT, nothing));
-    TRY(take(reader, &event));
+    TRY(events_next(&reader->events, &event));
     bool map = event.type == YAML_MAPPING_START_EVENT, empty = is_nothing(&event);
     yaml_event_delete(&event);
     if (empty)
-        return FAIL(CONFIG, "%s: %s", reader->where, nothing);
+        return FAIL(CONFIG, "%s: %s", reader->events.where, nothing);
     if (!map)
         return FAIL(CONFIG, "%s: begins with a value or a list, wanted sections such as sae:",
-                    reader->where);
+                    reader->events.where);
     TRY(read_sections(reader));
     TRY(expect(reader, YAML_DOCUMENT_END_EVENT, "not YAML"));
     return expect(reader, YAML_STREAM_END_EVENT, "a second document begins, wanted one");
-}
-
-// What libyaml would refuse without saying where, or read in another encoding.
-static enum status
-check_bytes(const char *name, const char *at, size_t bytes)
-{
-    size_t line = 1, begin = 0;
-    if (bytes > YAML_BYTES_MOST)
-        return FAIL(CONFIG, "%s: has %zu bytes, wanted at most %d", name, bytes, YAML_BYTES_MOST);
-    for (size_t i = 0; i <= bytes; i++) {
-        unsigned char c = i < bytes ? (unsigned char)at[i] : '\n';
-        if (c == '\n') {
-            if (!utf8_valid(at + begin, i - begin))
-                return FAIL(CONFIG, "%s:%zu: is not valid UTF-8", name, line);
-            line++;
-            begin = i + 1;
-        } else if ((c < 0x20 && c != '\t' && c != '\r') || c == 0x7f) {
-            return FAIL(CONFIG, "%s:%zu: holds a control byte (0x%02x)", name, line, (unsigned)c);
-        }
-    }
-    return STATUS_OK;
 }
 
 static void
 reader_free(struct reader **reader)
 {
     if (*reader)
-        yaml_parser_delete(&(*reader)->parser);
+        events_close(&(*reader)->events);
     free(*reader);
     *reader = NULL;
 }
@@ -388,21 +268,16 @@ reader_new(struct reader **out, struct config *config, const char *name, const c
            size_t bytes)
 {
     *out = NULL;
-    TRY(check_bytes(name, at, bytes));
-    if (bytes >= 3 && memcmp(at, "\xef\xbb\xbf", 3) == 0) { // a byte order mark
-        at += 3;
-        bytes -= 3;
-    }
     struct reader *reader = calloc(1, sizeof *reader);
-    if (!reader || !yaml_parser_initialize(&reader->parser)) {
-        free(reader);
+    if (!reader)
         return FAIL(CREATE, "%s: no memory to read it", name);
+    enum status status = events_open(&reader->events, name, at, bytes);
+    if (status != STATUS_OK) {
+        free(reader);
+        return status_pass(status, __FILE__, __LINE__);
     }
     assert(settings_section_count <= sizeof reader->section_seen);
     reader->config = config;
-    reader->name = name;
-    yaml_parser_set_encoding(&reader->parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&reader->parser, (const unsigned char *)at, bytes);
     *out = reader;
     return STATUS_OK;
 }
@@ -460,10 +335,10 @@ yaml_list(struct config *config, const struct field *row, const char *text, cons
     struct reader *reader = NULL;
     yaml_event_t event;
     GOTRY(reader_new(&reader, config, where, text, strlen(text)));
-    reader->one_line = true;
+    reader->events.one_line = true;
     GOTRY(expect(reader, YAML_STREAM_START_EVENT, "wanted a list: [a, b]"));
     GOTRY(expect(reader, YAML_DOCUMENT_START_EVENT, "wanted a list: [a, b]"));
-    GOTRY(take(reader, &event));
+    GOTRY(events_next(&reader->events, &event));
     bool list = event.type == YAML_SEQUENCE_START_EVENT;
     yaml_event_delete(&event);
     if (!list)

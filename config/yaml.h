@@ -2,21 +2,15 @@
 //
 // A file is a map of sections, each a map of keys; a value is a word or, for lists, a list of words
 // or one word. `include: base.yaml` as the very first key reads that file first (its path is
-// relative to the file it stands in); what follows overrides it. Before it is looked at, text is
-// bounded: size, depth, number of events, length of a word. Anchors, aliases, tags, merge keys, a
-// second document, duplicate keys, NUL bytes and what is not UTF-8 are refused.
+// relative to the file it stands in); what follows overrides it. Text is bounded before it is
+// looked at (config/events.h). Anchors, aliases, tags, merge keys, a second document, duplicate
+// keys, NUL bytes and what is not UTF-8 are refused.
 #ifndef CONFIG_YAML_H
 #define CONFIG_YAML_H
 
 #include "config/config.h"
 
-enum {
-    YAML_BYTES_MOST = 256 * 1024,
-    YAML_DEPTH_MOST = 8,
-    YAML_EVENTS_MOST = 4096,
-    YAML_WORD_MOST = 4096,
-    YAML_INCLUDES_MOST = 4,
-};
+enum { YAML_INCLUDES_MOST = 4 };
 
 // Reads a file over what the config holds, and notes file:line of each value. CONFIG with file,
 // line, field, found and expected; MISSING, DENIED, IO for the file itself.

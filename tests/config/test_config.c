@@ -113,6 +113,12 @@ wrong_flags_and_variables_are_named(void **unused)
         status_words(),
         "OSAE_LOSS__LAMDA_S: unknown key loss.lamda_s, did you mean loss.lambda_s?");
     assert_int_equal(unsetenv("OSAE_LOSS__LAMDA_S"), 0);
+    char long_name[160] = "OSAE_SAE__";
+    memset(long_name + 10, 'A', 120);
+    assert_int_equal(setenv(long_name, "2", 1), 0);
+    assert_int_equal(config_load(&config, NULL, NULL, 0), STATUS_CONFIG);
+    assert_non_null(strstr(status_words(), ": unknown key sae.aaaa"));
+    assert_int_equal(unsetenv(long_name), 0);
     assert_int_equal(setenv("OSAE_FAULT_NOT_A_KEY", "2", 1), 0); // one underscore: not ours
     assert_int_equal(config_load(&config, NULL, NULL, 0), STATUS_OK);
     config_free(&config);

@@ -1,4 +1,5 @@
 // Reading YAML: what is taken, what is refused and in which words, and that no bytes do harm.
+#include "config/events.h"
 #include "config/yaml.h"
 #include "lib/base/rng.h"
 
