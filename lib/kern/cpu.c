@@ -67,7 +67,8 @@ cpu_spread(struct mat x, double *mean_norm)
     }
     if (mean_norm)
         *mean_norm = norm / B;
-    return fmax(square - mean / B, 0);
+    double spread = square - mean / B;
+    return spread < 0 ? 0 : spread; // a NaN stays one
 }
 
 void

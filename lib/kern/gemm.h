@@ -37,14 +37,20 @@ CHECKED enum status gemm_weight_new(struct gemm_weight **out, const float *weigh
                                     size_t k, enum gemm_precision precision);
 void gemm_weight_free(struct gemm_weight **weight);
 size_t gemm_weight_bytes(const struct gemm_weight *weight);
+// What gemm_weight_new will keep, near enough to check memory with: computed without allocating.
+size_t gemm_weight_bytes_for(size_t n, size_t k, enum gemm_precision precision);
 // C [m x n] = A [m x k] W [n x k]^T. One caller at a time per weight.
 void gemm_weight_apply(float *c, const float *a, const struct gemm_weight *weight, size_t m);
 // The same by the calling thread alone, for callers that cut their rows themselves and are inside a
-// parallel region of at most as many threads as there are cores, or gemm_threads gave: best in
-// blocks of GEMM_ROWS or a divisor of it. Row strides ldc >= n and lda >= k, in elements.
+// parallel region of at most as many threads as there are cores, or gemm_threads gave. Best in
+// blocks of GEMM_ROWS; fewer rows than gemm_rows_least take as long as that many. Row strides
+// ldc >= n and lda >= k, in elements. `scratch`: gemm_weight_scratch bytes (may be 0), aligned to
+// 64, of this thread's own; one serves all weights in turn.
 enum { GEMM_ROWS = 128 };
+size_t gemm_rows_least(enum gemm_precision precision);
+size_t gemm_weight_scratch(const struct gemm_weight *weight);
 void gemm_weight_rows(float *c, size_t ldc, const float *a, size_t lda,
-                      const struct gemm_weight *weight, size_t m);
+                      const struct gemm_weight *weight, size_t m, void *scratch);
 
 // Threads for all kernels called by this thread (0: one per core it may run on). OpenMP keeps the
 // number per calling thread: call it once at the start of each thread that computes.

@@ -3,20 +3,22 @@
 #include <assert.h>
 #include <dnnl.h>
 #include <omp.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-// What one thread holds: its rows in the type of the product, its C, and oneDNN's own scratch.
+// One thread's handles; the memory behind them is the caller's scratch, in this order.
 struct seat {
     dnnl_stream_t stream;
-    dnnl_memory_t rows, result, scratch;
-    float *wide;               // [PACKED_ROWS x k], the padded block of A
-    float *result_at;          // [PACKED_ROWS x n]
-    dnnl_memory_t wide_memory; // bf16 only: `rows` is rounded from it
+    dnnl_memory_t wide;   // [PACKED_ROWS x k] fp32: the padded block of A
+    dnnl_memory_t result; // [PACKED_ROWS x n]
+    dnnl_memory_t rows;   // bf16 only: `wide` rounded
+    dnnl_memory_t own;    // oneDNN's scratch
 };
 
 struct packed {
-    size_t n, k, threads, bytes;
+    size_t n, k, threads;
+    size_t weight_bytes, wide_bytes, result_bytes, rows_bytes, own_bytes; // each a multiple of 64
     bool bf16;
     dnnl_engine_t engine;
     dnnl_primitive_t product, rounding;
@@ -102,23 +104,19 @@ reorder(struct packed *p, layout_view from, dnnl_memory_t source, layout_view to
 
 static bool
 seat_make(struct packed *p, struct seat *s, layout_view wide, layout_view rows, layout_view result,
-          layout_view scratch)
+          layout_view own)
 {
-    size_t a_bytes = PACKED_ROWS * p->k * sizeof(float),
-           c_bytes = PACKED_ROWS * p->n * sizeof(float);
-    s->wide = aligned_alloc(64, (a_bytes + 63) / 64 * 64);
-    s->result_at = aligned_alloc(64, (c_bytes + 63) / 64 * 64);
-    if (!s->wide || !s->result_at)
-        return false;
-    memset(s->wide, 0, a_bytes);
-    p->bytes += a_bytes + c_bytes + LAYOUT_BYTES(scratch) + (p->bf16 ? a_bytes / 2 : 0);
     return dnnl_stream_create(&s->stream, p->engine, dnnl_stream_default_flags) == dnnl_success &&
-           dnnl_memory_create(&s->wide_memory, wide, p->engine, s->wide) == dnnl_success &&
-           dnnl_memory_create(&s->rows, rows, p->engine,
-                              p->bf16 ? DNNL_MEMORY_ALLOCATE : s->wide) == dnnl_success &&
-           dnnl_memory_create(&s->result, result, p->engine, s->result_at) == dnnl_success &&
-           dnnl_memory_create(&s->scratch, scratch, p->engine, DNNL_MEMORY_ALLOCATE) ==
-               dnnl_success;
+           dnnl_memory_create(&s->wide, wide, p->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+           dnnl_memory_create(&s->rows, rows, p->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+           dnnl_memory_create(&s->result, result, p->engine, DNNL_MEMORY_NONE) == dnnl_success &&
+           dnnl_memory_create(&s->own, own, p->engine, DNNL_MEMORY_NONE) == dnnl_success;
+}
+
+static size_t
+whole_lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
 }
 
 // Everything that lives in oneDNN; false when anything was refused.
@@ -144,7 +142,11 @@ build(struct packed *p, float *weight)
     if (done) {
         layout_view chosen = dnnl_primitive_desc_query_md(how, dnnl_query_weights_md, 0);
         layout_view scratch = dnnl_primitive_desc_query_md(how, dnnl_query_scratchpad_md, 0);
-        p->bytes += LAYOUT_BYTES(chosen);
+        p->weight_bytes = LAYOUT_BYTES(chosen);
+        p->wide_bytes = whole_lines(LAYOUT_BYTES(VIEW(wide)));
+        p->result_bytes = whole_lines(LAYOUT_BYTES(VIEW(result)));
+        p->rows_bytes = p->bf16 ? whole_lines(LAYOUT_BYTES(VIEW(rows))) : 0;
+        p->own_bytes = whole_lines(LAYOUT_BYTES(scratch));
         done = dnnl_memory_create(&source, VIEW(plain), p->engine, weight) == dnnl_success &&
                dnnl_memory_create(&p->weight, chosen, p->engine, DNNL_MEMORY_ALLOCATE) ==
                    dnnl_success &&
@@ -208,13 +210,11 @@ packed_free(struct packed **packed)
         return;
     for (size_t i = 0; p->seats && i < p->threads; i++) {
         struct seat *s = &p->seats[i];
-        dnnl_memory_destroy(s->scratch);
+        dnnl_memory_destroy(s->own);
         dnnl_memory_destroy(s->result);
         dnnl_memory_destroy(s->rows);
-        dnnl_memory_destroy(s->wide_memory);
+        dnnl_memory_destroy(s->wide);
         dnnl_stream_destroy(s->stream);
-        free(s->result_at);
-        free(s->wide);
     }
     dnnl_memory_destroy(p->weight);
     dnnl_primitive_destroy(p->rounding);
@@ -228,17 +228,23 @@ packed_free(struct packed **packed)
 size_t
 packed_bytes(const struct packed *packed)
 {
-    return packed->bytes;
+    return packed->weight_bytes;
+}
+
+size_t
+packed_scratch(const struct packed *packed)
+{
+    return packed->wide_bytes + packed->result_bytes + packed->rows_bytes + packed->own_bytes;
 }
 
 static void
 block(const struct packed *p, const struct seat *s)
 {
-    dnnl_exec_arg_t rounding[] = {{DNNL_ARG_FROM, s->wide_memory}, {DNNL_ARG_TO, s->rows}};
-    dnnl_exec_arg_t product[] = {{DNNL_ARG_SRC, s->rows},
+    dnnl_exec_arg_t rounding[] = {{DNNL_ARG_FROM, s->wide}, {DNNL_ARG_TO, s->rows}};
+    dnnl_exec_arg_t product[] = {{DNNL_ARG_SRC, p->bf16 ? s->rows : s->wide},
                                  {DNNL_ARG_WEIGHTS, p->weight},
                                  {DNNL_ARG_DST, s->result},
-                                 {DNNL_ARG_SCRATCHPAD, s->scratch}};
+                                 {DNNL_ARG_SCRATCHPAD, s->own}};
     bool done = !p->bf16 || run(p->rounding, s->stream, rounding, 2);
     done = done && run(p->product, s->stream, product, 4);
     assert(done);
@@ -246,19 +252,27 @@ block(const struct packed *p, const struct seat *s)
 
 void
 packed_apply(float *c, size_t ldc, const float *a, size_t lda, const struct packed *p, size_t m,
-             size_t thread)
+             size_t thread, void *scratch)
 {
-    assert(ldc >= p->n && lda >= p->k && thread < p->threads);
+    assert(ldc >= p->n && lda >= p->k && thread < p->threads && (uintptr_t)scratch % 64 == 0);
     const struct seat *s = &p->seats[thread];
+    char *at = scratch;
+    float *wide = (void *)at, *result = (void *)(at + p->wide_bytes);
+    char *rest = at + p->wide_bytes + p->result_bytes;
+    bool set = dnnl_memory_set_data_handle(s->wide, wide) == dnnl_success &&
+               dnnl_memory_set_data_handle(s->result, result) == dnnl_success &&
+               dnnl_memory_set_data_handle(s->rows, rest) == dnnl_success &&
+               dnnl_memory_set_data_handle(s->own, rest + p->rows_bytes) == dnnl_success;
+    assert(set);
     for (size_t row = 0; row < m; row += PACKED_ROWS) {
         size_t rows = m - row < PACKED_ROWS ? m - row : PACKED_ROWS;
         for (size_t r = 0; r < PACKED_ROWS; r++)
             if (r < rows)
-                memcpy(s->wide + r * p->k, a + (row + r) * lda, p->k * sizeof *a);
+                memcpy(wide + r * p->k, a + (row + r) * lda, p->k * sizeof *a);
             else
-                memset(s->wide + r * p->k, 0, p->k * sizeof *a);
+                memset(wide + r * p->k, 0, p->k * sizeof *a);
         block(p, s);
         for (size_t r = 0; r < rows; r++)
-            memcpy(c + (row + r) * ldc, s->result_at + r * p->n, p->n * sizeof *c);
+            memcpy(c + (row + r) * ldc, result + r * p->n, p->n * sizeof *c);
     }
 }

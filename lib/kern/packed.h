@@ -27,8 +27,10 @@ CHECKED enum status packed_new(struct packed **out, const float *weight, size_t 
 void packed_free(struct packed **packed);
 size_t packed_bytes(const struct packed *packed);
 
-// One thread's part: m rows, ldc >= n, lda >= k. `thread` < threads, each by one caller at a time.
+// One thread's part: m rows, ldc >= n, lda >= k. `thread` < threads, each by one caller at a time,
+// with packed_scratch bytes (64-byte aligned) of its own that any weight may use in turn.
+size_t packed_scratch(const struct packed *packed);
 void packed_apply(float *c, size_t ldc, const float *a, size_t lda, const struct packed *packed,
-                  size_t m, size_t thread);
+                  size_t m, size_t thread, void *scratch);
 
 #endif

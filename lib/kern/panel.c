@@ -1,61 +1,26 @@
 #include "lib/kern/panel.h"
 
 #include "lib/base/bytes.h"
+#include "lib/kern/simd.h"
 
 #include <assert.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#if defined __AVX2__ || defined __AVX512F__
-#include <immintrin.h>
-#endif
-
 // The tile of C held in registers: ROWS x 3 vectors, so that 12 (of 16) or 24 (of 32) accumulators
 // hide the latency of two FMA units. 4 and 8 divide the rows of whole contexts; 24 and 48 divide
 // the widths of most language models.
 #if defined __AVX512F__
-typedef __m512 vec;
-#define LANES 16
 #define ROWS 8
-#define VEC_SET(x) _mm512_set1_ps(x)
-#define VEC_LOAD(p) _mm512_loadu_ps(p)
-#define VEC_STORE(p, v) _mm512_storeu_ps(p, v)
-#define VEC_FMA(a, b, c) _mm512_fmadd_ps(a, b, c)
-#elif defined __AVX2__ && defined __FMA__
-typedef __m256 vec;
-#define LANES 8
-#define ROWS 4
-#define VEC_SET(x) _mm256_set1_ps(x)
-#define VEC_LOAD(p) _mm256_loadu_ps(p)
-#define VEC_STORE(p, v) _mm256_storeu_ps(p, v)
-#define VEC_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #else
-typedef float vec __attribute__((vector_size(32)));
-#define LANES 8
 #define ROWS 4
-static inline vec
-vec_set(float x)
-{
-    return (vec){x, x, x, x, x, x, x, x};
-}
-static inline vec
-vec_load(const float *p)
-{
-    vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-#define VEC_SET(x) vec_set(x)
-#define VEC_LOAD(p) vec_load(p)
-#define VEC_STORE(p, v) memcpy(p, &(v), sizeof(vec))
-#define VEC_FMA(a, b, c) ((a) * (b) + (c))
 #endif
 
 enum {
     VECS = 3,
-    WIDTH = VECS * LANES, // columns of a panel
-    DEPTH = 256,          // a chunk of a panel, 24 KB with AVX2, stays in the first cache
+    WIDTH = VECS * SIMD_LANES, // columns of a panel
+    DEPTH = 256,               // a chunk of a panel, 24 KB with AVX2, stays in the first cache
     BLOCK = 128, // rows of A packed at a time: with a chunk of k 128 KB, in the second cache
 };
 
@@ -189,42 +154,36 @@ pack(float *restrict to, const float *a, size_t lda, size_t rows, size_t depth, 
     }
 }
 
-// Holds three vectors in registers: gcc would rather load each again for every row, and two loads a
-// cycle then bound the kernel at 65 % of the peak instead of over 90 %.
-#if defined __AVX2__ || defined __AVX512F__
-#define KEEP(x, y, z) __asm__("" : "+v"(x), "+v"(y), "+v"(z))
-#else
-#define KEEP(x, y, z) (void)0
-#endif
-
 // ROWS x WIDTH of C: c = (first ? 0 : c) + sum over i of a[i] b[i]. Every element is one chain of
 // additions in the order of i.
 static inline __attribute__((always_inline)) void
 tile(float *restrict c, size_t ldc, const float *restrict a, const float *restrict b, size_t depth,
      bool first)
 {
-    vec acc[ROWS][VECS];
+    simd acc[ROWS][VECS];
 #pragma GCC unroll 8
     for (size_t r = 0; r < ROWS; r++)
 #pragma GCC unroll 3
         for (size_t v = 0; v < VECS; v++)
-            acc[r][v] = first ? VEC_SET(0.0f) : VEC_LOAD(c + r * ldc + v * LANES);
+            acc[r][v] = first ? SIMD_SET(0.0f) : SIMD_LOAD(c + r * ldc + v * SIMD_LANES);
     for (size_t i = 0; i < depth; i++, a += ROWS, b += WIDTH) {
-        vec b0 = VEC_LOAD(b), b1 = VEC_LOAD(b + LANES), b2 = VEC_LOAD(b + 2 * LANES);
-        KEEP(b0, b1, b2);
+        simd b0 = SIMD_LOAD(b), b1 = SIMD_LOAD(b + SIMD_LANES), b2 = SIMD_LOAD(b + 2 * SIMD_LANES);
+        SIMD_KEEP(b0);
+        SIMD_KEEP(b1);
+        SIMD_KEEP(b2);
 #pragma GCC unroll 8
         for (size_t r = 0; r < ROWS; r++) {
-            vec x = VEC_SET(a[r]);
-            acc[r][0] = VEC_FMA(x, b0, acc[r][0]);
-            acc[r][1] = VEC_FMA(x, b1, acc[r][1]);
-            acc[r][2] = VEC_FMA(x, b2, acc[r][2]);
+            simd x = SIMD_SET(a[r]);
+            acc[r][0] = SIMD_FMA(x, b0, acc[r][0]);
+            acc[r][1] = SIMD_FMA(x, b1, acc[r][1]);
+            acc[r][2] = SIMD_FMA(x, b2, acc[r][2]);
         }
     }
 #pragma GCC unroll 8
     for (size_t r = 0; r < ROWS; r++)
 #pragma GCC unroll 3
         for (size_t v = 0; v < VECS; v++)
-            VEC_STORE(c + r * ldc + v * LANES, acc[r][v]);
+            SIMD_STORE(c + r * ldc + v * SIMD_LANES, acc[r][v]);
 }
 
 // A tile that hangs over the edge of C goes through a whole one.

@@ -128,13 +128,9 @@ struct recipe {
     double rivals_below; // competition
 };
 
-extern const char *const arch_names[],
-    *const threshold_names[], *const normalize_names[],
-                                  *const unit_norm_names[],
-                                      *const b_dec_init_names[],
-                                          *const sparsity_names[], *const gradient_names[],
-                                                                       *const pairing_names[],
-                                                                           *const precision_names[];
+extern const char *const arch_names[], *const threshold_names[], *const normalize_names[];
+extern const char *const unit_norm_names[], *const b_dec_init_names[], *const sparsity_names[];
+extern const char *const gradient_names[], *const pairing_names[], *const precision_names[];
 
 // The paper's setting: d 2304, k 16384, B 2048, 2441 steps and its coefficients.
 struct recipe recipe_paper(void);

@@ -25,7 +25,7 @@ void sae_param_shape(size_t *rows, size_t *cols, const struct recipe_sae *set, s
 
 struct sae;
 
-// Takes all the memory it will ever need: the parameters (zero until sae_start or a copy into
+// Takes all the memory it will ever need: the parameters (zero until start_weights or a copy into
 // sae_param) and a little scratch for encoding up to rows_most rows at a time (more rows are done
 // in pieces). `kern` is borrowed and must outlive the sae. CREATE when there is no memory.
 CHECKED enum status sae_new(struct sae **out, const struct recipe_sae *set, size_t d,
@@ -48,18 +48,7 @@ void sae_encode(struct sae *sae, struct mat f, struct mat x);
 void sae_decode(const struct sae *sae, struct mat xhat, struct mat f);
 // tau as values, whatever form is kept: [k], valid until the next call; NULL but for jumprelu.
 const float *sae_tau(struct sae *sae);
-
-// The weights before step 0: Kaiming uniform from Philox (element n of the row-major [k x d] matrix
-// is word n mod 4 of index n / 4, purpose RNG_ENCODER or RNG_DECODER; (2u - 1) sqrt(6 / d)), then
-// rows of norm 1 taken in fp64; tie_init copies W_d to W_e; biases 0; thresholds threshold_init.
-void sae_start(struct sae *sae);
-// b_d from batch 0, per b_dec_init. x is what the SAE trains on (scaled).
-void sae_start_b_dec(struct sae *sae, struct mat x);
-// All rows of W_e and W_d to norm 1 (as unit_norm says).
+// All rows of W_e and W_d to norm 1, within 1e-6 (which of them: unit_norm).
 void sae_normalise(struct sae *sae);
-
-// Geometric median of the rows of x: from the mean, Weiszfeld steps until the point moves less than
-// 1e-5 or 100 are done.
-void geometric_median(float *out, struct mat x);
 
 #endif

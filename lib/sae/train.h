@@ -28,7 +28,9 @@ struct step_log {
     double alpha, theta;
     double grad_norm; // of all parameters, before clipping
     double lr;        // of this step
-    double fvu;       // sum_b |x_b - xhat_b|^2 / sum_b |x_b - mean x|^2
+    double spread;    // sum_b |x_b - mean x|^2, of the scaled x
+    double fvu;       // sum_b |x_b - xhat_b|^2 / spread
+    double least;     // batchtopk: the least value kept; else 0
     uint64_t dead;    // latents silent for dead_after tokens, this batch counted
     bool competing;
     bool listed;        // decode and gradients went along lists
@@ -49,7 +51,8 @@ struct holding {
     size_t bytes;
 };
 enum { TRAIN_HOLDINGS = 12 };
-size_t train_memory(struct holding out[TRAIN_HOLDINGS], size_t *count, const struct recipe *recipe);
+size_t train_memory(struct holding out[TRAIN_HOLDINGS], size_t *count, const struct recipe *recipe,
+                    const struct kern *kern);
 
 // One step on batch number train_steps(): x [B x d], raw, borrowed for the call and not changed.
 // `follows`: with temporal.pairing position, bit b (byte b / 8, low bit first) says that row b - 1

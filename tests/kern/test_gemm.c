@@ -155,7 +155,9 @@ weighted(size_t m, size_t n, size_t k, enum gemm_precision precision)
     gemm_weight_apply(two, a, weight, m);
     gemm_threads(1);
     gemm_weight_apply(one, a, weight, m);
-    gemm_weight_rows(rows, n, a, k, weight, m);
+    void *scratch = aligned_alloc(64, gemm_weight_scratch(weight) + 64);
+    gemm_weight_rows(rows, n, a, k, weight, m, scratch);
+    free(scratch);
     assert_memory_equal(one, two, m * n * sizeof *one);
     assert_memory_equal(one, rows, m * n * sizeof *one);
     check(one, n, NULL, (struct factor){a, k, 1}, (struct factor){w, 1, k}, m, n, k,
@@ -223,14 +225,18 @@ packed_weights_equal_naive_sums(void **unused)
         assert_int_equal(packed_new(&p, w, n, k, bf16, 2), STATUS_OK);
         assert_true(packed_bytes(p) >= n * k * (bf16 ? 2 : 4));
         float *whole = matrix(m * ldc, 15);
-        packed_apply(whole, ldc, a, lda, p, m, 0);
+        void *scratch[2] = {aligned_alloc(64, packed_scratch(p)),
+                            aligned_alloc(64, packed_scratch(p))};
+        packed_apply(whole, ldc, a, lda, p, m, 0, scratch[0]);
         size_t blocks = (m + PACKED_ROWS - 1) / PACKED_ROWS;
 #pragma omp parallel for schedule(dynamic)
         for (size_t block = 0; block < blocks; block++) {
             size_t row = block * PACKED_ROWS, rows = m - row < PACKED_ROWS ? m - row : PACKED_ROWS;
             packed_apply(c + row * ldc, ldc, a + row * lda, lda, p, rows,
-                         (size_t)omp_get_thread_num());
+                         (size_t)omp_get_thread_num(), scratch[omp_get_thread_num()]);
         }
+        free(scratch[0]);
+        free(scratch[1]);
         assert_memory_equal(c, whole, (m * ldc + FENCE) * sizeof *c);
         check(c, ldc, NULL, (struct factor){a, lda, 1}, (struct factor){w, 1, k}, m, n, k, bf16);
         packed_free(&p);
