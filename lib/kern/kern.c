@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 enum status
 kern_open(const struct kern **out, const char *device, const char *where)
@@ -23,10 +24,17 @@ kern_open(const struct kern **out, const char *device, const char *where)
 
 enum { LINE = 64, HUGE_PAGE = 2 << 20 };
 
+size_t
+kern_memory(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && bytes > 0 ? (size_t)pages * (size_t)bytes : SIZE_MAX / 2;
+}
+
 void *
 kern_take(size_t bytes)
 {
-    if (bytes > SIZE_MAX - HUGE_PAGE)
+    if (bytes > kern_memory()) // it would be granted, and the process killed while clearing it
         return NULL;
     size_t align = bytes >= 2 * (size_t)HUGE_PAGE ? HUGE_PAGE : LINE;
     size_t whole = (bytes + align - 1) / align * align;

@@ -147,6 +147,8 @@ extern const struct kern kern_ref, kern_cpu;
 // that this build lacks or a word that means none. `where` begins the message ("run.yaml:3").
 CHECKED enum status kern_open(const struct kern **out, const char *device, const char *where);
 
+// Bytes of memory the backend's machine has.
+size_t kern_memory(void);
 // Zeroed memory, 64-byte aligned, on huge pages where they help. NULL: there is none. kern_give
 // takes what kern_take gave, or NULL.
 void *kern_take(size_t bytes);

@@ -126,7 +126,7 @@ take_memory(struct train *t)
 {
     size_t bytes[SHELVES], sum = measure(t, bytes);
     struct space space[SHELVES] = {{0}};
-    bool enough = sum != SIZE_MAX;
+    bool enough = sum <= kern_memory();
     for (size_t n = 0; n < SHELVES && enough; n++) {
         if (n == SHELF_WEIGHTS)
             continue;
@@ -135,10 +135,10 @@ take_memory(struct train *t)
     }
     if (!enough)
         return FAIL(CREATE,
-                    "training %zu latents of width %zu on batches of %zu rows needs %.1f "
-                    "GiB: no such memory",
-                    t->recipe.sae.latents, t->recipe.width, t->recipe.rows,
-                    (double)sum / (1 << 30));
+                    "training %zu latents of width %zu on batches of %zu rows needs %.1f GiB, more "
+                    "than there is (this machine has %.1f)",
+                    t->recipe.sae.latents, t->recipe.width, t->recipe.rows, (double)sum / (1 << 30),
+                    (double)kern_memory() / (1 << 30));
     lay_out(t, space);
     return STATUS_OK;
 }
