@@ -1,6 +1,6 @@
 #include "config/config.h"
 
-#include "config/endpoint.h"
+#include "config/address.h"
 #include "config/paths.h"
 #include "config/rules.h"
 #include "config/yaml.h"
@@ -230,7 +230,7 @@ config_resolve(struct config *config)
 {
     name_run(config);
     TRY(paths_resolve(config));
-    return endpoint_fill(config);
+    return address_fill(config);
 }
 
 static enum status

@@ -1,6 +1,6 @@
 #include "config/rules.h"
 
-#include "config/endpoint.h"
+#include "config/address.h"
 
 #include <assert.h>
 #include <ctype.h>
@@ -209,7 +209,7 @@ check_endpoints(const struct config *config)
         at[i] = (const char *)set + row_of(bound[i])->offset;
         if (!at[i][0])
             continue;
-        TRY(endpoint_check(at[i], where_of(config, bound[i]), bound[i]));
+        TRY(address_check(at[i], where_of(config, bound[i]), bound[i]));
         if (!set->security.plain_loopback && strncmp(at[i], "tcp:", 4) == 0)
             return refuse(config, bound[i], "ipc: security.plain_loopback is false");
         for (size_t j = 0; j < i; j++)
@@ -219,7 +219,7 @@ check_endpoints(const struct config *config)
     for (size_t i = 0; i < 2; i++) {
         const struct texts *list = i ? &set->evaluator.trainers : &set->trainer.producers;
         for (size_t j = 0; j < list->count; j++)
-            TRY(endpoint_check(list->at[j], where_of(config, lists[i]), lists[i]));
+            TRY(address_check(list->at[j], where_of(config, lists[i]), lists[i]));
     }
     return STATUS_OK;
 }

@@ -1,5 +1,5 @@
 // osae config: what the settings come to, where each is from, what one means.
-#include "config/manual.h"
+#include "config/explain.h"
 #include "config/render.h"
 #include "config/rules.h"
 #include "front/commands.h"
@@ -18,12 +18,12 @@ static const char manual[] =
     "is fit to run.\n\n";
 
 static enum status
-explain(const struct config *config, const char *key)
+explain_named(const struct config *config, const char *key)
 {
     const struct field *row = settings_row(key);
     bool any = false;
     if (row) {
-        manual_explain(stdout, config, row);
+        explain_key(stdout, config, row);
         return STATUS_OK;
     }
     // A section, or a key without its section.
@@ -32,7 +32,7 @@ explain(const struct config *config, const char *key)
         if (strcmp(settings_section(row)->name, key) != 0 && strcmp(settings_key(row), key) != 0)
             continue;
         fputs(any ? "\n" : "", stdout);
-        manual_explain(stdout, config, row);
+        explain_key(stdout, config, row);
         any = true;
     }
     if (any)
@@ -91,14 +91,14 @@ config_command(int argc, char *const *argv)
     if (rest.count > 1)
         return FAIL(USAGE, "osae config: one file at a time, and '%.80s' is a second", rest.at[1]);
     if (markdown) {
-        manual_page(stdout);
+        explain_page(stdout);
         return STATUS_OK;
     }
     struct config *config = NULL;
     enum status status;
     GOTRY(config_load(&config, rest.count ? rest.at[0] : NULL, sets.at, sets.count));
     if (key) {
-        GOTRY(explain(config, key));
+        GOTRY(explain_named(config, key));
         goto done;
     }
     if (yaml)

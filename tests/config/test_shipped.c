@@ -1,6 +1,6 @@
 // Every config we ship loads, needs no advice, and says what its name promises.
 #include "config/config.h"
-#include "config/manual.h"
+#include "config/explain.h"
 #include "config/notes.h"
 #include "config/rules.h"
 #include "config/trajectory.h"
@@ -136,7 +136,7 @@ the_page_of_settings_is_the_one_the_table_prints(void **unused)
     size_t now_bytes = 0, page_bytes = 0;
     FILE *out = open_memstream(&now, &now_bytes);
     assert_non_null(out);
-    manual_page(out);
+    explain_page(out);
     assert_int_equal(fclose(out), 0);
     assert_int_equal(file_read(&page, &page_bytes, OSAE_TESTS "/../docs/config.md", 1 << 20),
                      STATUS_OK);
@@ -154,7 +154,7 @@ notes_are_about_keys_there_are_once_each(void **unused)
         const struct field *row = settings_row(notes[i].key);
         if (!row)
             fail_msg("a note on %s, which is no key", notes[i].key);
-        assert_ptr_equal(manual_note(row), notes[i].text);
+        assert_ptr_equal(explain_note(row), notes[i].text);
     }
 }
 
@@ -169,7 +169,7 @@ a_key_is_explained_with_all_there_is_to_know(void **unused)
     assert_int_equal(config_flag(config, "loss.lambda_o=0.5"), STATUS_OK);
     FILE *out = open_memstream(&text, &bytes);
     assert_non_null(out);
-    manual_explain(out, config, settings_row("loss.lambda_o"));
+    explain_key(out, config, settings_row("loss.lambda_o"));
     assert_int_equal(fclose(out), 0);
     assert_string_equal(
         text,
@@ -209,7 +209,7 @@ ranges_read_as_people_say_them(void **unused)
     };
     for (size_t i = 0; i < sizeof said / sizeof said[0]; i++) {
         char range[256];
-        manual_range(range, sizeof range, settings_row(said[i][0]));
+        explain_range(range, sizeof range, settings_row(said[i][0]));
         assert_string_equal(range, said[i][1]);
     }
 }

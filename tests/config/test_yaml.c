@@ -404,7 +404,8 @@ ten_thousand_mutations_of_a_valid_file_do_no_harm(void **unused)
         struct timespec from, to;
         char *exact = malloc(bytes); // so that a read past the end is seen
         memcpy(exact, text, bytes);
-        fresh(NULL);
+        if (i % 100 == 0)
+            fresh(NULL);
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &from);
         enum status status = yaml_read_bytes(config, "run.yaml", exact, bytes);
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &to);

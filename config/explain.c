@@ -1,4 +1,4 @@
-#include "config/manual.h"
+#include "config/explain.h"
 
 #include "config/notes.h"
 #include "config/render.h"
@@ -19,7 +19,7 @@ static const char *const equations[] = {
 enum { EQUATIONS = sizeof equations / sizeof equations[0] };
 
 const char *
-manual_note(const struct field *row)
+explain_note(const struct field *row)
 {
     for (size_t i = 0; i < notes_count; i++)
         if (strcmp(notes[i].key, row->name) == 0)
@@ -43,7 +43,7 @@ print_bound(char *out, size_t room, const struct field *row, double bound)
 }
 
 void
-manual_range(char *out, size_t room, const struct field *row)
+explain_range(char *out, size_t room, const struct field *row)
 {
     const char *or_auto = row->flags & FIELD_AUTO ? ", or auto" : "";
     char low[32], high[32];
@@ -112,11 +112,11 @@ print_equations(FILE *out, const char *text)
 }
 
 void
-manual_explain(FILE *out, const struct config *config, const struct field *row)
+explain_key(FILE *out, const struct config *config, const struct field *row)
 {
     char range[256];
     const struct origin *origin = config_origin(config, row);
-    manual_range(range, sizeof range, row);
+    explain_range(range, sizeof range, row);
     fprintf(out, "%s: ", row->name);
     render_value(out, &config->set, row);
     fprintf(out, "\n  %s\n\n", row->doc);
@@ -139,7 +139,7 @@ manual_explain(FILE *out, const struct config *config, const struct field *row)
     if (row->flags & FIELD_HOT)
         fputs("  It may be changed while the run goes on; the change is recorded with its step.\n",
               out);
-    const char *note = manual_note(row);
+    const char *note = explain_note(row);
     if (note) {
         fputc('\n', out);
         print_wrapped(out, note, 90);
@@ -164,7 +164,7 @@ page_section(FILE *out, const struct section *section)
         char range[256];
         if (settings_section(row) != section)
             continue;
-        manual_range(range, sizeof range, row);
+        explain_range(range, sizeof range, row);
         fprintf(out, "| `%s`%s%s | %s%s%s | ", settings_key(row),
                 row->flags & FIELD_TRAJECTORY ? " **t**" : "",
                 row->flags & FIELD_HOT ? " **h**" : "", row->preset[0] ? "`" : "",
@@ -177,7 +177,7 @@ page_section(FILE *out, const struct section *section)
     bool first = true;
     for (size_t i = 0; i < settings_count; i++) {
         const struct field *row = &settings_rows[i];
-        const char *note = manual_note(row);
+        const char *note = explain_note(row);
         if (settings_section(row) != section || !note)
             continue;
         fprintf(out, "%s- `%s`: %s\n", first ? "\n" : "", settings_key(row), note);
@@ -186,7 +186,7 @@ page_section(FILE *out, const struct section *section)
 }
 
 void
-manual_page(FILE *out)
+explain_page(FILE *out)
 {
     fputs(
         "# Settings\n\n"

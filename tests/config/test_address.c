@@ -1,11 +1,10 @@
-// Endpoints: which are well formed, which default, whose folder is fit for a socket.
-#include "config/endpoint.h"
+// Endpoints: which are well formed, which default.
+#include "config/address.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -47,17 +46,17 @@ only_ipc_and_loopback_are_taken(void **unused)
         "TCP://127.0.0.1:5560",
     };
     for (size_t i = 0; i < sizeof right / sizeof right[0]; i++)
-        assert_int_equal(endpoint_check(right[i], "run.yaml:1", "trainer.ctl"), STATUS_OK);
+        assert_int_equal(address_check(right[i], "run.yaml:1", "trainer.ctl"), STATUS_OK);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
-        if (endpoint_check(wrong[i], "run.yaml:1", "trainer.ctl") != STATUS_CONFIG)
+        if (address_check(wrong[i], "run.yaml:1", "trainer.ctl") != STATUS_CONFIG)
             fail_msg("'%s' was taken", wrong[i]);
         assert_int_equal(strncmp(status_words(), "run.yaml:1: trainer.ctl is '", 28), 0);
     }
     char path[128] = "ipc:///";
     memset(path + 7, 'a', 99);
-    assert_int_equal(endpoint_check(path, "x", "y"), STATUS_OK);
+    assert_int_equal(address_check(path, "x", "y"), STATUS_OK);
     path[7 + 99] = 'a';
-    assert_int_equal(endpoint_check(path, "run.yaml:1", "trainer.ctl"), STATUS_CONFIG);
+    assert_int_equal(address_check(path, "run.yaml:1", "trainer.ctl"), STATUS_CONFIG);
     assert_string_equal(status_words(),
                         "run.yaml:1: trainer.ctl is a path of 101 bytes, wanted at most 100");
 }
@@ -93,46 +92,12 @@ empty_endpoints_are_sockets_named_after_run_process_and_link(void **unused)
     assert_int_equal(unsetenv("XDG_RUNTIME_DIR"), 0);
 }
 
-static void
-a_socket_goes_into_a_folder_that_is_ours_alone(void **unused)
-{
-    (void)unused;
-    char folder[] = "/tmp/osae-endpoint-XXXXXX", endpoint[256], other[256];
-    struct stat info;
-    assert_non_null(mkdtemp(folder));
-    snprintf(endpoint, sizeof endpoint, "ipc://%s/new/deep/x.ctl", folder);
-    assert_int_equal(endpoint_prepare(endpoint), STATUS_OK);
-    assert_int_equal(endpoint_prepare(endpoint), STATUS_OK);
-    snprintf(other, sizeof other, "%s/new/deep", folder);
-    assert_int_equal(stat(other, &info), 0);
-    assert_int_equal(info.st_mode & 0777, 0700);
-    // Open to others: refused.
-    assert_int_equal(chmod(other, 0755), 0);
-    assert_int_equal(endpoint_prepare(endpoint), STATUS_DENIED);
-    assert_int_equal(chmod(other, 0700), 0);
-    // A link in its place: refused.
-    char moved[256];
-    snprintf(moved, sizeof moved, "%s/moved", folder);
-    assert_int_equal(rename(other, moved), 0);
-    assert_int_equal(symlink(moved, other), 0);
-    assert_int_equal(endpoint_prepare(endpoint), STATUS_DENIED);
-    // A file in its place; the shared /tmp itself.
-    snprintf(endpoint, sizeof endpoint, "ipc://%s/file/x.ctl", folder);
-    snprintf(other, sizeof other, "%s/file", folder);
-    assert_int_equal(file_replace(other, "", 0), STATUS_OK);
-    assert_int_equal(endpoint_prepare(endpoint), STATUS_CREATE);
-    assert_int_equal(endpoint_prepare("ipc:///tmp/x.ctl"), STATUS_DENIED);
-    assert_int_equal(endpoint_prepare("tcp://127.0.0.1:5560"), STATUS_OK);
-    assert_int_equal(path_remove(folder), STATUS_OK);
-}
-
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(only_ipc_and_loopback_are_taken),
         cmocka_unit_test(empty_endpoints_are_sockets_named_after_run_process_and_link),
-        cmocka_unit_test(a_socket_goes_into_a_folder_that_is_ours_alone),
     };
     if (setenv("HOME", "/home/ada", 0) != 0) // a bare container has none
         return 1;

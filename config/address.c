@@ -1,17 +1,15 @@
-#include "config/endpoint.h"
+#include "config/address.h"
 
 #include "config/paths.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum { IPC_PATH_MOST = 100 }; // sun_path has 108 bytes; the lock beside the socket needs some
 
 enum status
-endpoint_folder(char out[FOLDER_BYTES])
+address_folder(char out[FOLDER_BYTES])
 {
     const char *runtime = folder_from("XDG_RUNTIME_DIR");
     int length = runtime ? snprintf(out, FOLDER_BYTES, "%s/osae", runtime)
@@ -22,7 +20,7 @@ endpoint_folder(char out[FOLDER_BYTES])
 }
 
 enum status
-endpoint_fill(struct config *config)
+address_fill(struct config *config)
 {
     struct settings *set = &config->set;
     struct {
@@ -35,7 +33,7 @@ endpoint_fill(struct config *config)
         {set->evaluator.ctl, "evaluator.ctl"}, {set->evaluator.pub, "evaluator.pub"},
     };
     char folder[FOLDER_BYTES], endpoint[FOLDER_BYTES + 2 * NAME_BYTES];
-    TRY(endpoint_folder(folder));
+    TRY(address_folder(folder));
     for (size_t i = 0; i < sizeof bound / sizeof bound[0]; i++) {
         if (bound[i].at[0])
             continue;
@@ -65,7 +63,7 @@ is_port(const char *text)
 }
 
 enum status
-endpoint_check(const char *endpoint, const char *where, const char *key)
+address_check(const char *endpoint, const char *where, const char *key)
 {
     static const char ipc[] = "ipc://", tcp[] = "tcp://";
     static const char *const loopback[] = {"127.0.0.1:", "[::1]:"};
@@ -98,30 +96,4 @@ endpoint_check(const char *endpoint, const char *where, const char *key)
     }
     return FAIL(CONFIG, "%s: %s is '%.200s', wanted ipc:///path or tcp://127.0.0.1:PORT", where,
                 key, endpoint);
-}
-
-enum status
-endpoint_prepare(const char *endpoint)
-{
-    static const char ipc[] = "ipc://";
-    char folder[FOLDER_BYTES];
-    if (strncmp(endpoint, ipc, sizeof ipc - 1) != 0)
-        return STATUS_OK;
-    int length = snprintf(folder, sizeof folder, "%s", endpoint + sizeof ipc - 1);
-    char *slash = strrchr(folder, '/');
-    if (length < 0 || (size_t)length >= sizeof folder || !slash || slash == folder)
-        return FAIL(CONFIG, "%.200s: wanted a socket in a folder of its own", endpoint);
-    *slash = '\0';
-    TRY(path_make(folder, 0700));
-    struct stat info;
-    if (lstat(folder, &info) != 0)
-        return FAIL(IO, "%s: cannot look at it: %s", folder, strerror(errno));
-    // A link, or somebody else's folder in /tmp, could hand our sockets to a stranger.
-    if (!S_ISDIR(info.st_mode))
-        return FAIL(DENIED, "%s: is a link, wanted a folder for sockets", folder);
-    if (info.st_uid != geteuid() || (info.st_mode & 077) != 0)
-        return FAIL(DENIED, "%s: belongs to user %u with mode %03o, wanted user %u and mode 700",
-                    folder, (unsigned)info.st_uid, (unsigned)info.st_mode & 0777,
-                    (unsigned)geteuid());
-    return STATUS_OK;
 }
