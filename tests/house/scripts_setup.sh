@@ -81,7 +81,7 @@ expect 'bad line' "$code$err" "65setup: packages.txt: 'delta if foo'*"
 # The real list: every name is well formed, and what cmake/packages.cmake finds is in it.
 sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$root/scripts/packages.txt" | grep -vE '^[a-z0-9][a-z0-9.+-]+( unless .+)?$' >"$scratch/bad" || true
 expect 'packages.txt: forms' "$(cat "$scratch/bad")" ''
-for name in cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev libyaml-dev libdnnl-dev libcmocka-dev libxxhash-dev libzstd-dev libjansson-dev; do
+for name in cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev libyaml-dev libdnnl-dev libcmocka-dev libxxhash-dev libzstd-dev libjansson-dev ocl-icd-opencl-dev; do
     grep -qE "^$name( |\$)" "$root/scripts/packages.txt" || fail "packages.txt lacks $name"
 done
 echo 'scripts_setup: pass'
