@@ -1,0 +1,224 @@
+// The pass. Two stages a block, each a parallel loop:
+//   mix   for every tile of rows: norm, q|k|v in one product, rope;  then for every head: attention
+//   feed  for every tile of rows: output product, residual, norm, gate|up in one product,
+//         activation, down product, residual
+// A tile's rows go through a whole stage on one thread and stay in its cache; weights stream past.
+// Tiles are cut by the number of rows alone.
+#include "lib/lm/model_inside.h"
+
+#include "lib/lm/maths.h"
+
+#include <assert.h>
+#include <omp.h>
+#include <string.h>
+
+// Rows of a tile: enough tiles for every core when rows are few, GEMM_ROWS when they are many.
+enum { TILES_WANTED = 32 };
+
+static size_t
+tile_rows(const struct model *m, size_t rows)
+{
+    size_t tile = (rows / TILES_WANTED + 3) / 4 * 4, least = gemm_rows_least(m->set.precision);
+    tile = tile > least ? tile : least;
+    return tile < GEMM_ROWS ? tile : GEMM_ROWS;
+}
+
+static struct bench *
+my_bench(const struct model *m)
+{
+    size_t thread = (size_t)omp_get_thread_num();
+    assert(thread < m->threads);
+    return &m->benches[thread];
+}
+
+static void
+add_bias(float *x, size_t width, const float *bias, size_t rows)
+{
+    for (size_t r = 0; bias && r < rows; r++)
+        for (size_t i = 0; i < width; i++)
+            x[r * width + i] += bias[i];
+}
+
+static void
+add_rows(float *x, const float *more, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        x[i] += more[i];
+}
+
+static void
+norm_rows(const struct model *m, float *y, const float *x, const float *w, const float *b,
+          size_t rows)
+{
+    size_t d = m->arch->width;
+    for (size_t r = 0; r < rows; r++)
+        if (m->arch->layer_norm)
+            maths_layer_norm(y + r * d, x + r * d, w, b, d, m->arch->eps);
+        else
+            maths_rms(y + r * d, x + r * d, w, d, m->arch->eps);
+}
+
+// q and k of one row: norm over each head, rope, and the attention scale on q.
+static void
+turn_row(const struct model *m, const struct block *b, float *qkv, size_t position)
+{
+    const struct arch *a = m->arch;
+    size_t dim = a->head_dim, half = a->rotary / 2;
+    float scale = (float)a->attention_scale;
+    for (size_t h = 0; h < a->heads + a->kv_heads; h++) {
+        float *head = qkv + h * dim;
+        bool is_q = h < a->heads;
+        if (a->qk_norm)
+            maths_rms(head, head, is_q ? b->q_norm : b->k_norm, dim, a->eps);
+        if (half > 0)
+            maths_rope(head, m->cosine + position * half, m->sine + position * half, half);
+        for (size_t i = 0; is_q && i < dim; i++)
+            head[i] *= scale;
+    }
+}
+
+static void
+project_tile(const struct model *m, const struct block *b, const float *x, size_t first,
+             size_t rows)
+{
+    struct bench *bench = my_bench(m);
+    size_t d = m->arch->width, width = width_qkv(m->arch);
+    float *qkv = m->qkv + first * width;
+    norm_rows(m, bench->norm, x + first * d, b->attn_norm, b->attn_norm_bias, rows);
+    gemm_weight_rows(qkv, width, bench->norm, d, b->qkv, rows, bench->product);
+    add_bias(qkv, width, b->qkv_bias, rows);
+    for (size_t r = 0; r < rows; r++)
+        turn_row(m, b, qkv + r * width, (first + r) % m->set.context);
+}
+
+static void
+attend(const struct model *m, size_t layer, size_t context, size_t head)
+{
+    const struct arch *a = m->arch;
+    size_t dim = a->head_dim, width = width_qkv(a), mixed = a->heads * dim;
+    size_t shared = head / (a->heads / a->kv_heads), row = context * m->set.context;
+    struct attention how = {.context = m->set.context,
+                            .dim = dim,
+                            .window = a->sliding[layer] ? a->window : 0,
+                            .cap = (float)a->attention_cap};
+    const float *qkv = m->qkv + row * width;
+    attention_head(m->mixed + row * mixed + head * dim, mixed, qkv + head * dim,
+                   qkv + (a->heads + shared) * dim, qkv + (a->heads + a->kv_heads + shared) * dim,
+                   width, &how, my_bench(m)->heads);
+}
+
+static void
+feed_tile(const struct model *m, const struct block *b, float *x, size_t first, size_t rows)
+{
+    const struct arch *a = m->arch;
+    struct bench *bench = my_bench(m);
+    size_t d = a->width, mixed = a->heads * a->head_dim, up = width_up(a);
+    float *stream = x + first * d, *wide = bench->wide;
+    if (a->parallel) // the MLP reads the stream as it was
+        norm_rows(m, bench->norm, stream, b->mlp_norm, b->mlp_norm_bias, rows);
+
+    gemm_weight_rows(bench->sum, d, m->mixed + first * mixed, mixed, b->out, rows, bench->product);
+    add_bias(bench->sum, d, b->out_bias, rows);
+    if (a->post_norms)
+        norm_rows(m, bench->sum, bench->sum, b->attn_post_norm, NULL, rows);
+    add_rows(stream, bench->sum, rows * d);
+
+    if (!a->parallel)
+        norm_rows(m, bench->norm, stream, b->mlp_norm, b->mlp_norm_bias, rows);
+    gemm_weight_rows(wide, up, bench->norm, d, b->up, rows, bench->product);
+    add_bias(wide, up, b->up_bias, rows);
+    for (size_t r = 0; r < rows; r++)
+        if (a->gated)
+            maths_gate(wide + r * up, wide + r * up + a->ffn, a->ffn, a->activation);
+        else
+            maths_activate(wide + r * up, a->ffn, a->activation);
+    gemm_weight_rows(bench->sum, d, wide, up, b->down, rows, bench->product);
+    add_bias(bench->sum, d, b->down_bias, rows);
+    if (a->post_norms)
+        norm_rows(m, bench->sum, bench->sum, b->mlp_post_norm, NULL, rows);
+    add_rows(stream, bench->sum, rows * d);
+}
+
+void
+model_blocks(const struct model *m, float *x, size_t n, size_t from, size_t to)
+{
+    size_t rows = n * m->set.context, tile = tile_rows(m, rows), heads = m->arch->heads;
+#pragma omp parallel
+    for (size_t layer = from; layer < to; layer++) {
+        const struct block *b = &m->blocks[layer];
+#pragma omp for schedule(dynamic)
+        for (size_t first = 0; first < rows; first += tile)
+            project_tile(m, b, x, first, rows - first < tile ? rows - first : tile);
+#pragma omp for schedule(dynamic)
+        for (size_t i = 0; i < n * heads; i++)
+            attend(m, layer, i / heads, i % heads);
+#pragma omp for schedule(dynamic)
+        for (size_t first = 0; first < rows; first += tile)
+            feed_tile(m, b, x, first, rows - first < tile ? rows - first : tile);
+    }
+}
+
+static void
+embed_row(const struct model *m, float *x, uint32_t id, size_t position)
+{
+    const struct arch *a = m->arch;
+    float scale = (float)a->embed_scale;
+    weights_row(x, m->weights, ROLE_EMBED, id);
+    if (m->set.precision == GEMM_BF16) { // as a model whose weights are bf16 does: 67.88 becomes 68
+        uint32_t bits;
+        memcpy(&bits, &scale, sizeof bits);
+        bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000u;
+        memcpy(&scale, &bits, sizeof scale);
+    }
+    for (size_t i = 0; i < a->width; i++)
+        x[i] *= scale;
+    if (m->positions)
+        add_rows(x, m->positions + position * a->width, a->width);
+}
+
+enum status
+model_below(struct model *m, const uint32_t *ids, size_t n, float *x)
+{
+    assert(n >= 1 && n <= m->set.batch_contexts);
+    size_t context = m->set.context;
+    for (size_t i = 0; i < n * context; i++)
+        if (ids[i] >= m->arch->vocab)
+            return FAIL(DAMAGED, "%s: token %u at position %zu, but the model's are 0 to %zu",
+                        m->set.path, ids[i], i % context, m->arch->vocab - 1);
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n * context; i++)
+        embed_row(m, x + i * m->arch->width, ids[i], i % context);
+    model_blocks(m, x, n, 0, m->set.layer + 1);
+    return STATUS_OK;
+}
+
+void
+model_above(struct model *m, const float *x, size_t n, float *y)
+{
+    assert(m->set.whole && n >= 1 && n <= m->set.batch_contexts);
+    size_t d = m->arch->width, rows = n * m->set.context;
+    if (y != x)
+        memcpy(y, x, rows * d * sizeof *y);
+    model_blocks(m, y, n, m->set.layer + 1, m->arch->layers);
+#pragma omp parallel for schedule(static)
+    for (size_t r = 0; r < rows; r++)
+        norm_rows(m, y + r * d, y + r * d, m->final_norm, m->final_norm_bias, 1);
+}
+
+void
+model_logits(struct model *m, const float *y, size_t rows, float *logits)
+{
+    assert(m->set.whole);
+    size_t d = m->arch->width, vocab = m->arch->vocab;
+    size_t tiles = (rows + GEMM_ROWS - 1) / GEMM_ROWS;
+#pragma omp parallel for schedule(dynamic)
+    for (size_t i = 0; i < tiles * m->slices; i++) {
+        size_t slice = i / tiles, first = i % tiles * GEMM_ROWS, column = slice * HEAD_ROWS;
+        size_t count = rows - first < GEMM_ROWS ? rows - first : GEMM_ROWS;
+        size_t columns = vocab - column < HEAD_ROWS ? vocab - column : HEAD_ROWS;
+        float *out = logits + first * vocab + column;
+        gemm_weight_rows(out, vocab, y + first * d, d, m->head[slice], count, my_bench(m)->product);
+        for (size_t r = 0; m->arch->final_cap > 0 && r < count; r++)
+            maths_softcap(out + r * vocab, columns, (float)m->arch->final_cap);
+    }
+}
