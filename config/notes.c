@@ -5,9 +5,10 @@ const struct note notes[] = {
                  "at a time need two "
                  "names. Letters, digits, '.', '_', '-'."},
     {"text.files",
-     "JSON lines (plain or .zst) give the text under text.field; any other file is one document; a "
-     "folder is all its files in the order of their names. The tokens are made once and kept in "
-     "storage.cache."},
+     "A line of .jsonl or .json is a document, its text under text.field; a .txt or .md file is "
+     "one "
+     "document; all may end in .zst. A folder is every such file in it and below, sorted by name. "
+     "Invalid UTF-8 is replaced and counted. The tokens are made once and kept in storage.cache."},
     {"text.tokens",
      "A run of trainer.steps steps needs a little more than steps x stream.rows tokens: position 0 "
      "of "
@@ -21,8 +22,9 @@ const struct note notes[] = {
      "other libraries do) takes it as the special token and cuts there; text reads it as ordinary "
      "characters."},
     {"model.path",
-     "A .gguf file carries its tokenizer; a folder holds safetensors (one file or several with an "
-     "index), config.json and tokenizer.json. Llama-family and Gemma-2 models."},
+     "A .gguf file carries its tokenizer; a folder holds safetensors (one file, or several with an "
+     "index), config.json, and tokenizer.json or tokenizer.model. Llama-family and Gemma-2 "
+     "models."},
     {"model.layer",
      "12 is the output of the 13th block: blocks.12.hook_resid_post in TransformerLens, "
      "hidden_states[13] in transformers. Some models have positions of massive norm from some "

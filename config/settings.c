@@ -41,12 +41,12 @@ enum {
 const struct field settings_rows[] = {
     WORD  (run.name,             "", 0, "name of the run and of its folder; empty: the config's file name"),
 
-    WORD  (text.files,           "", PATH, "training text: .jsonl, .jsonl.zst, .txt, or folders of them"),
+    WORD  (text.files,           "", PATH, "training text: .jsonl, .txt, .md (each also .zst), or folders of them"),
     WORD  (text.field,           "text", 0, "key of the text in a JSON line"),
     NUMBER(text.tokens,          "0", 0, MANY, 0, "tokens", "read at most this many; 0: all"),
     PICK  (text.special,         "split", specials, 0, "special tokens spelled out in text: split into text, or text as the token itself"),
 
-    WORD  (model.path,           "", PATH, "the language model: a .gguf file, or a folder with safetensors and tokenizer.json"),
+    WORD  (model.path,           "", PATH, "the language model: a .gguf file, or a folder of safetensors with its tokenizer"),
     NUMBER(model.layer,          "12", 0, 1023, 0, NULL, "tap the residual stream after this block, counted from 0"),
     NUMBER(model.context,        "128", 2, 65536, 0, "tokens", "length of a context"),
     WORD  (model.bos,            "auto", AUTO, "first token of every context: auto (the model's), none, or an id"),
