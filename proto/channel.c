@@ -18,6 +18,7 @@
 // - no heartbeats of the library where large frames travel: its timer counts complete frames, so a
 //   slow link would be cut again and again. There the leases of proto/link judge.
 // - queues are deeper than any credit; a full one is an alarm.
+// - whoever leaves says so: a fifth of a second of linger lets BYE out even on data sockets.
 // - a server that was killed is back in a second: reconnect soon, and never slower than that.
 // clang-format off
 static const struct kind {
@@ -29,10 +30,10 @@ static const struct kind {
     int beat_ms, beat_timeout_ms, beat_ttl_ms, backlog, send_buffer;
 } kinds[PORT_KINDS] = {
     //                     name    type        largest  sndq        rcvq    linger bound  mand   heartbeat            backlog sndbuf
-    [PORT_DATA_SERVER] = {"data",  ZMQ_ROUTER,   4096, WINDOW_MOST + 64,  256,    0, true,  true,     0,     0,     0, 128, 0},
-    [PORT_DATA_CLIENT] = {"data",  ZMQ_DEALER,  65536,    64, WINDOW_MOST + 16,    0, false, false,    0,     0,     0,   0, 0},
+    [PORT_DATA_SERVER] = {"data",  ZMQ_ROUTER,   4096, WINDOW_MOST + 64,  256,  200, true,  true,     0,     0,     0, 128, 0},
+    [PORT_DATA_CLIENT] = {"data",  ZMQ_DEALER,  65536,    64, WINDOW_MOST + 16,  200, false, false,    0,     0,     0,   0, 0},
     [PORT_CTL_SERVER] =  {"ctl",   ZMQ_ROUTER,  65536,   256,              128, 2000, true,  true,  2000,  6000,  8000, 128, 0},
-    [PORT_CTL_CLIENT] =  {"ctl",   ZMQ_DEALER,  65536,    64,              256,    0, false, false, 2000,  6000,  8000,   0, 0},
+    [PORT_CTL_CLIENT] =  {"ctl",   ZMQ_DEALER,  65536,    64,              256,  200, false, false, 2000,  6000,  8000,   0, 0},
     [PORT_BLOB_SERVER] = {"blob",  ZMQ_ROUTER,   8192,    64,              256,    0, true,  true,     0,     0,     0, 128, 0},
     [PORT_BLOB_CLIENT] = {"blob",  ZMQ_DEALER, (1 << 20) + 65536, 64,       64,    0, false, false,    0,     0,     0,   0, 0},
     [PORT_PUBLISHER] =   {"pub",   ZMQ_XPUB,      512,  1000,             1000,  500, true,  false, 5000, 15000, 20000, 512, 65536},
@@ -160,8 +161,8 @@ channel_pending(const struct channel *channel)
 
 // ---- making sockets
 
-static enum status
-allowed(const struct channel *channel, const char *endpoint)
+enum status
+channel_allows(const struct channel *channel, const char *endpoint)
 {
     switch (endpoint_class(endpoint)) {
     case ENDPOINT_IPC: {
@@ -235,7 +236,7 @@ port_new(struct channel *channel, enum port_kind kind, const char *endpoint, uin
          struct port **out)
 {
     *out = NULL;
-    TRY(allowed(channel, endpoint));
+    TRY(channel_allows(channel, endpoint));
     if (channel->port_count == PORTS_MOST)
         return FAIL(CREATE, "%s: %d sockets are open, no more", endpoint, PORTS_MOST);
     struct port *port = calloc(1, sizeof *port);

@@ -41,6 +41,8 @@ CHECKED enum status channel_new(struct channel **out, const struct texts *allow_
 // Closes what is open, waits for lingering replies (at most 2 s), then frees what was kept.
 void channel_free(struct channel **channel);
 
+// May this endpoint be used? CONFIG, with the reason.
+CHECKED enum status channel_allows(const struct channel *channel, const char *endpoint);
 // CREATE: busy port or path, one line naming it. CONFIG: a malformed or forbidden endpoint.
 CHECKED enum status channel_bind(struct channel *channel, enum port_kind kind, const char *endpoint,
                                  struct port **out);

@@ -23,6 +23,7 @@ struct source {
     uint64_t seen_end, seen_hash; // its last batch we know
     int64_t wait_until, attach_at, credit_at;
     bool credit_due;
+    bool let_go;    // detach as soon as attached
     unsigned tries; // attachments since the last good batch
     unsigned strikes;
     int64_t strikes_from;
@@ -85,11 +86,11 @@ post_event(struct dataclient *client, int level, const char *event, const char *
     struct dataclient_action *action =
         &client->events[(client->event_first + client->event_count++) % EVENTS_MOST];
     action->what = DATACLIENT_EVENT;
-    action->level = level;
-    snprintf(action->event, sizeof action->event, "%s", event);
+    action->notice.level = level;
+    snprintf(action->notice.event, sizeof action->notice.event, "%s", event);
     va_list args;
     va_start(args, format);
-    vsnprintf(action->words, sizeof action->words, format, args);
+    vsnprintf(action->notice.words, sizeof action->notice.words, format, args);
     va_end(args);
 }
 
@@ -123,6 +124,7 @@ attach_later(struct source *source, int64_t when)
 {
     source->phase = PHASE_IDLE;
     source->gen = 0;
+    source->let_go = false;
     source->wait_until = when;
 }
 
@@ -369,6 +371,14 @@ receive_err(struct dataclient *client, size_t p, const struct msg_err *err, int6
         post_event(client, SAY_INFO, "data.busy", "producer %zu: %s, again in %u ms", p, err->words,
                    err->retry_ms);
         attach_later(source, now + err->retry_ms);
+        // All producers or none: whoever waits here must not hold the others up elsewhere, or each
+        // would wait for the other for ever.
+        for (size_t o = 0; o < client->set.producers; o++) {
+            struct source *other = &client->sources[o];
+            other->let_go = other->phase != PHASE_IDLE;
+            if (other->wait_until < now + err->retry_ms)
+                other->wait_until = now + err->retry_ms;
+        }
         return;
     default:
         attach_later(source, now + (err->retry_ms > 1000 ? err->retry_ms : 1000));
@@ -519,10 +529,11 @@ next_of_source(struct dataclient *client, struct source *source, int64_t now, st
 {
     if (source->link.state != LINK_UP)
         return false;
-    if (client->leaving) {
-        if (source->phase != PHASE_ATTACHED)
-            return false;
+    if (client->leaving && source->phase != PHASE_ATTACHED)
+        return false;
+    if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED)) {
         source->phase = PHASE_IDLE;
+        source->let_go = false;
         memset(out, 0, sizeof *out);
         out->type = MESSAGE_DETACH;
         out->detach.lk = source->link.lk;
@@ -530,7 +541,9 @@ next_of_source(struct dataclient *client, struct source *source, int64_t now, st
         out->detach.gen = source->gen;
         out->detach.app = client->app;
         out->detach.dur = client->dur;
-        snprintf(out->detach.why, sizeof out->detach.why, "leaving");
+        snprintf(out->detach.why, sizeof out->detach.why, "%s",
+                 client->leaving ? "leaving" : "waiting for another producer");
+        source->gen = 0;
         return true;
     }
     if (source->phase == PHASE_IDLE && wants_more(client, source) && now >= source->wait_until) {
@@ -607,7 +620,7 @@ dataclient_wake(const struct dataclient *client)
         int64_t then = link_wake(&source->link);
         if (source->link.state == LINK_UP) {
             int64_t more = NEVER;
-            if (client->leaving)
+            if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED))
                 more = 0;
             else if (source->phase == PHASE_IDLE && wants_more(client, source))
                 more = source->wait_until;

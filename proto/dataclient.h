@@ -46,9 +46,7 @@ struct dataclient_action {
     enum dataclient_do what;
     size_t producer;        // OPEN, SHUT, SEND
     struct message message; // SEND; if it cannot be sent it is lost, no more
-    int level;              // EVENT: enum say_level
-    char event[33];
-    char words[257];
+    struct notice notice;   // EVENT
 };
 
 struct dataclient;

@@ -147,11 +147,11 @@ __attribute__((format(printf, 4, 5))) static void
 post_event(struct dataserver *server, int level, const char *event, const char *format, ...)
 {
     struct dataserver_action *action = post(server, DATASERVER_EVENT);
-    action->level = level;
-    snprintf(action->event, sizeof action->event, "%s", event);
+    action->notice.level = level;
+    snprintf(action->notice.event, sizeof action->notice.event, "%s", event);
     va_list args;
     va_start(args, format);
-    vsnprintf(action->words, sizeof action->words, format, args);
+    vsnprintf(action->notice.words, sizeof action->notice.words, format, args);
     va_end(args);
 }
 
@@ -347,6 +347,11 @@ static bool
 known_hash(const struct dataserver *server, uint64_t seq, uint64_t *hash)
 {
     const struct memory *memory = &server->memory[seq % server->set.hashes];
+    const struct slot *slot = &server->slots[share_index(server->stream, seq) % server->set.slots];
+    if (slot->state == SLOT_FULL && slot->seq == seq) {
+        *hash = slot->hash;
+        return true;
+    }
     *hash = memory->hash;
     return memory->after == seq + 1;
 }
@@ -445,20 +450,31 @@ answer_attached(struct dataserver *server, uint64_t route, const struct member *
                                    : SOURCE_GENERATOR;
 }
 
-// Would this one, coming from `hold`, disturb those who are here more than we allow?
+// Must the ring fall back for this one further than we let it disturb those who are here, or would
+// it be let go at once for being behind?
 static bool
-too_far_behind(const struct dataserver *server, const char *name, uint64_t hold, int pace)
+too_far_behind(const struct dataserver *server, const char *name, const struct msg_attach *attach,
+               uint64_t hold)
 {
     uint64_t others = UINT64_MAX;
+    bool detach = attach->onlag == PACE_DETACH;
     for (size_t i = 0; i < MEMBERS_MOST; i++) {
         const struct member *member = &server->members[i];
-        if (member_holding(server, member) && strcmp(member->name, name) != 0 &&
-            member->next < member->end && member_holds(member) < others)
+        if (!member_holding(server, member) || strcmp(member->name, name) == 0 ||
+            member->app >= member->end)
+            continue;
+        const struct group *group = group_of(server, member);
+        if (detach && attach->lag > 0 && group && strcmp(group->name, attach->group) == 0 &&
+            member->app > attach->app + attach->lag)
+            return true;
+        if (member->next < member->end && member_holds(member) < others)
             others = member_holds(member);
     }
+    if (share_index(server->stream, share_first(server->stream, hold)) >= server->base)
+        return false; // the ring is still there, perhaps kept by its own former attachment
     if (others == UINT64_MAX || hold >= others)
         return false;
-    return pace == PACE_DETACH || others - hold > server->set.rewind_most;
+    return detach || others - hold > server->set.rewind_most;
 }
 
 static void
@@ -496,7 +512,10 @@ receive_attach(struct dataserver *server, const struct link_peer *peer,
     if (seen && share_first(stream, seen - 1) != seen - 1)
         seen = 0; // another producer's
     uint64_t hold = seen && !known_hash(server, seen - 1, &hash) ? seen - 1 : attach->from;
-    if (too_far_behind(server, peer->hello.name, hold, attach->onlag)) {
+    if (too_far_behind(server, peer->hello.name, attach, hold)) {
+        // Whoever asks anew has given up its former attachment: that must not hold anybody.
+        if (old)
+            member_remove(server, old);
         refuse(server, route, attach->i, REFUSAL_REPLAY_BUSY, server->set.busy_retry_ms,
                "the generator is far ahead and needed by others");
         return;
@@ -707,7 +726,7 @@ cut_laggards(struct dataserver *server)
         bool holds_ring = share_index(server->stream, hold) == server->base;
         for (size_t j = 0; j < MEMBERS_MOST; j++) {
             const struct member *fast = &server->members[j];
-            if (!fast->used || fast == slow || !fast->lk)
+            if (!fast->used || fast == slow || !fast->lk || fast->app >= fast->end)
                 continue;
             uint64_t needs = share_first(server->stream, fast->app);
             bool starved = needs < fast->end &&
@@ -805,8 +824,9 @@ next_batch(struct dataserver *server, int64_t now, struct dataserver_action *out
         size_t i = (server->turn + n) % MEMBERS_MOST;
         struct member *member = &server->members[i];
         const struct member *by = NULL;
-        if (!member->used || !member->lk || now < member->hold_until ||
-            held_by(server, member, &by) >= 0)
+        if (member->hold_until && now >= member->hold_until)
+            member->hold_until = 0;
+        if (!member->used || !member->lk || member->hold_until || held_by(server, member, &by) >= 0)
             continue;
         struct slot *slot = slot_of(server, member->next);
         out->what = DATASERVER_BATCH;
@@ -925,7 +945,8 @@ dataserver_next(struct dataserver *server, int64_t now, struct dataserver_action
     }
     if (server->leaving)
         return next_farewell(server, out);
-    return ring_want(server, out) || next_batch(server, now, out) || next_tick(server, now, out);
+    // What is full goes out before its slot may be wanted for something else.
+    return next_batch(server, now, out) || ring_want(server, out) || next_tick(server, now, out);
 }
 
 static void

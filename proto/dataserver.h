@@ -48,9 +48,7 @@ struct dataserver_action {
     uint16_t slot;          // BATCH, FILL
     uint64_t seq;           // FILL: the batch wanted there
     uint64_t epoch;         // FILL: see dataserver_epoch
-    int level;              // EVENT: enum say_level
-    char event[33];         // EVENT: kind, as in EVENT messages
-    char words[257];        // EVENT
+    struct notice notice;   // EVENT
 };
 
 // What the generator made.

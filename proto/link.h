@@ -26,6 +26,13 @@ struct dice {
 };
 uint64_t dice_roll(struct dice *dice);
 
+// News for people and for EVENT messages.
+struct notice {
+    int level; // enum say_level
+    char event[33];
+    char words[257];
+};
+
 // ---- the client's end
 
 struct link_settings {
