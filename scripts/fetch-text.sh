@@ -23,7 +23,7 @@ set -euo pipefail
 export LC_ALL=C TZ=UTC
 part=text
 
-profile=quickstart out= accepted=() skipped=() table=$scripts/text/sources.tsv list=0
+profile=quickstart out="" accepted=() skipped=() table=$scripts/text/sources.tsv list=0
 while [ $# -gt 0 ]; do
     case $1 in
     --profile | --accept | --skip | --out | --sources)
@@ -214,7 +214,6 @@ make_source() {
 }
 count=$(wc -l <<<"$mix")
 say "extracting text from $count sources"
-done_sources=0
 # One source at a time a core; a line when it is through.
 finish_one() {
     wait -n || { # the job has said why
