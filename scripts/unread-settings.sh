@@ -14,6 +14,9 @@ for key in $("$osae" config | cut -d ' ' -f 1); do
         sae.* | loss.* | curriculum.* | competition.* | temporal.* | optimiser.*)
             grep -rqE --include='*.c' "(\.|->)${key#*.}\b" lib/sae && continue
             ;;
+        trainer.dead_after) continue ;;      # by settings_recipe
+        security.plain_loopback) continue ;; # by rules_check
+        pace.lag | pace.mode) grep -rqw --include='*.c' settings_lag producer trainer && continue ;;
         esac
         printf '%s\n' "$key"
         count=$((count + 1))
