@@ -1,0 +1,66 @@
+// control: the server's end of `ctl`: commands, checkpoint lists and results. It greets clients,
+// checks what they say, and hands each request to the daemon once; the daemon answers now or later.
+//
+//   client --CMD--> control_next --request--> daemon ... control_reply --REPLY--> client
+//
+// 1. A request with an `idem` seen before is not handed out again: it gets the reply of the first
+//    time, or is answered together with it. So a command takes effect at most once however often it
+//    is repeated.
+// 2. Everything is bounded: requests open at one time, replies remembered, links.
+// 3. Who may say what depends on the role the endpoint grants, never on a name.
+#ifndef PROTO_CONTROL_H
+#define PROTO_CONTROL_H
+
+#include "proto/channel.h"
+#include "proto/frame.h"
+#include "proto/link.h"
+
+enum { CONTROL_OPEN_MOST = 64, CONTROL_REPLIES = 256 };
+
+// What the daemon understands, and who may ask for it. Others are answered E_ARG, E_ROLE.
+struct operation {
+    const char *name;
+    unsigned roles; // bits of role_bit()
+};
+
+struct control;
+
+// Binds. `operations` ends with a NULL name, and is borrowed; RESULT is taken from evaluators only
+// when `results`, CKLIST from anybody when `lists`.
+struct control_settings {
+    const char *name;    // of this process, told in WELCOME
+    struct hash128 inst; // of this start of the process
+    struct hash128 host;
+    uint32_t hb_ms, lease_ms;
+    const struct operation *operations;
+    bool lists, results;
+};
+CHECKED enum status control_open(struct control **out, struct channel *channel,
+                                 const char *endpoint, const struct control_settings *set);
+void control_close(struct control **control);
+// Reads what arrived, keeps links; returns when to come again at the latest (tick_ms).
+int64_t control_turn(struct control *control, int64_t now);
+void control_state(struct control *control, const char *state); // told in PONG
+
+// A request, valid until the next call of control_next.
+struct request {
+    uint32_t ticket;
+    enum message_type type; // CMD, CKLIST or RESULT
+    const struct msg_cmd *cmd;
+    const struct msg_cklist *list;
+    const struct msg_result *result;
+    const char *who; // the client's name
+};
+bool control_next(struct control *control, struct request *out);
+// Answers a ticket; REPLY for CMD and RESULT (r is filled in), CKLISTR for CKLIST.
+void control_reply(struct control *control, uint32_t ticket, struct msg_reply *reply);
+void control_list(struct control *control, uint32_t ticket, struct msg_cklistr *list);
+// A reply without data.
+void control_done(struct control *control, uint32_t ticket);
+void control_refuse(struct control *control, uint32_t ticket, enum refusal code, const char *format,
+                    ...) __attribute__((format(printf, 4, 5)));
+
+// The live links: name, role, where they listen. false beyond the last.
+bool control_peer(const struct control *control, size_t i, struct msg_hello *out);
+
+#endif
