@@ -8,6 +8,7 @@ static const char *const dtypes[] = {"f32", "bf16", NULL};
 static const char *const shuffles[] = {"rows", "contexts", NULL};
 static const char *const paces[] = {"lockstep", "bounded", NULL};
 static const char *const barriers[] = {"fail", "start", NULL};
+static const char *const dones[] = {"exit", "stay", NULL};
 static const char *const mismatches[] = {"fail", "warn", NULL};
 
 #define ROW(member_, preset_, low_, high_, choices_, flags_, unit_, doc_)                          \
@@ -97,7 +98,7 @@ const struct field settings_rows[] = {
     PICK  (temporal.pairing,     "step", pairing_names, T, "E(x_{t-1}) of eq. (7): the step before, or the position before in the same context"),
 
     NUMBER(optimiser.lr,         "7e-6", 0, 10, T | H, NULL, "learning rate of Adam"),
-    NUMBER(optimiser.threshold_lr, "auto", 0, 10, T | AUTO, NULL, "jumprelu: learning rate of the threshold_names"),
+    NUMBER(optimiser.threshold_lr, "auto", 0, 10, T | AUTO, NULL, "jumprelu: learning rate of the thresholds"),
     NUMBER(optimiser.beta1,      "0", 0, 0.999999, T, NULL, "Adam's first decay; 0: no momentum"),
     NUMBER(optimiser.beta2,      "0.999", 0, 0.9999999, T, NULL, "Adam's second decay"),
     NUMBER(optimiser.eps,        "1e-8", 1e-30, 1, T, NULL, "Adam's epsilon"),
@@ -108,6 +109,7 @@ const struct field settings_rows[] = {
     WORD  (trainer.device,       "auto", 0, "where to compute: auto, ref (slow, to compare), cpu, cuda:N"),
     NUMBER(trainer.threads,      "auto", 0, 1024, AUTO, NULL, "threads of the kernels; auto: one per core"),
     NUMBER(trainer.steps,        "2441", 1, MANY, 0, "steps", "length of the run; may be raised later"),
+    PICK  (trainer.when_done,    "exit", dones, 0, "after the last step: leave, or stay and answer until told to stop"),
     PICK  (trainer.precision,    "f32", precision_names, T, "arithmetic of the products"),
     NUMBER(trainer.dead_after,   "auto", 0, MANY, AUTO, "tokens", "a latent is dead when silent this long; auto: a tenth of the run, at most 10 M"),
     WORD  (trainer.ctl,          "", 0, "endpoint it binds for control; empty: an ipc socket of the run"),

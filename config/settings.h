@@ -30,12 +30,15 @@ struct settings_producer {
     uint16_t shard, shards;
 };
 
+enum set_done { SET_DONE_EXIT, SET_DONE_STAY };
+
 struct settings_trainer {
     char device[WORD_BYTES];
     uint32_t threads;
     char ctl[ENDPOINT_BYTES], pub[ENDPOINT_BYTES], blob[ENDPOINT_BYTES];
     struct texts producers; // data endpoints; none: producer.data
     uint64_t steps;
+    int when_done;       // enum set_done
     int precision;       // enum precision
     uint64_t dead_after; // tokens; 0: see recipe_dead_after
 };
