@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 struct mixer {
-    struct origin origin;
-    struct origin_sizes sizes;
+    struct provenance from;
+    struct provenance_sizes sizes;
     float *x;           // [G C x d]
     double *norms;      // [G C]
     double *sorted;     // [G C], scratch of the median
@@ -21,29 +21,29 @@ struct mixer {
 };
 
 static size_t
-block_rows(const struct origin *origin, const struct origin_sizes *sizes)
+block_rows(const struct provenance *from, const struct provenance_sizes *sizes)
 {
-    return (size_t)(sizes->block_contexts * origin->context);
+    return (size_t)(sizes->block_contexts * from->context);
 }
 
 size_t
-mixer_bytes(const struct origin *origin, const struct origin_sizes *sizes)
+mixer_bytes(const struct provenance *from, const struct provenance_sizes *sizes)
 {
-    size_t rows = block_rows(origin, sizes);
-    return rows * (size_t)origin->width * sizeof(float) + rows * (2 * sizeof(double) + 3 * 4);
+    size_t rows = block_rows(from, sizes);
+    return rows * (size_t)from->width * sizeof(float) + rows * (2 * sizeof(double) + 3 * 4);
 }
 
 enum status
-mixer_new(struct mixer **out, const struct origin *origin, const struct origin_sizes *sizes)
+mixer_new(struct mixer **out, const struct provenance *from, const struct provenance_sizes *sizes)
 {
     *out = NULL;
-    size_t rows = block_rows(origin, sizes), values;
-    if (rows > UINT32_MAX || !times(&values, rows, (size_t)origin->width) ||
+    size_t rows = block_rows(from, sizes), values;
+    if (rows > UINT32_MAX || !times(&values, rows, (size_t)from->width) ||
         values > SIZE_MAX / sizeof(float))
         return FAIL(CONFIG, "stream.shuffle_block: a block of %zu rows is too large", rows);
     struct mixer *mixer = calloc(1, sizeof *mixer);
     if (mixer) {
-        mixer->origin = *origin;
+        mixer->from = *from;
         mixer->sizes = *sizes;
         mixer->x = malloc(values * sizeof *mixer->x);
         mixer->norms = malloc(rows * sizeof *mixer->norms);
@@ -56,7 +56,7 @@ mixer_new(struct mixer **out, const struct origin *origin, const struct origin_s
         !mixer->permuted || !mixer->kept) {
         mixer_free(&mixer);
         return FAIL(CREATE, "no memory for one shuffle block (%zu MiB)",
-                    mixer_bytes(origin, sizes) >> 20);
+                    mixer_bytes(from, sizes) >> 20);
     }
     *out = mixer;
     return STATUS_OK;
@@ -90,10 +90,10 @@ mixer_counts(const struct mixer *mixer)
 }
 
 static bool
-is_special(const struct origin *origin, uint32_t id)
+is_special(const struct provenance *from, uint32_t id)
 {
-    for (size_t i = 0; i < origin->specials; i++)
-        if (origin->special[i] == id)
+    for (size_t i = 0; i < from->specials; i++)
+        if (from->special[i] == id)
             return true;
     return false;
 }
@@ -119,26 +119,26 @@ norm_of(const float *x, size_t d)
 static enum status
 filter(struct mixer *mixer, const uint32_t *ids)
 {
-    const struct origin *origin = &mixer->origin;
-    size_t rows = block_rows(origin, &mixer->sizes), d = (size_t)origin->width, left = 0;
+    const struct provenance *from = &mixer->from;
+    size_t rows = block_rows(from, &mixer->sizes), d = (size_t)from->width, left = 0;
     struct mixer_counts *counts = &mixer->counts;
     *counts = (struct mixer_counts){.rows = rows};
     for (size_t i = 0; i < rows; i++) {
-        if (origin->drop_first && i % origin->context == 0)
+        if (from->drop_first && i % from->context == 0)
             counts->dropped_first++;
-        else if (origin->drop_special && is_special(origin, ids[i]))
+        else if (from->drop_special && is_special(from, ids[i]))
             counts->dropped_special++;
         else
             mixer->kept[left++] = (uint32_t)i;
     }
-    if (left > 0 && origin->drop_norm_above > 0) {
+    if (left > 0 && from->drop_norm_above > 0) {
 #pragma omp parallel for schedule(static)
         for (size_t i = 0; i < left; i++)
             mixer->norms[i] = norm_of(mixer->x + mixer->kept[i] * d, d);
         memcpy(mixer->sorted, mixer->norms, left * sizeof *mixer->sorted);
         qsort(mixer->sorted, left, sizeof *mixer->sorted, ascending);
         counts->median_norm = mixer->sorted[(left - 1) / 2];
-        double most = origin->drop_norm_above * counts->median_norm;
+        double most = from->drop_norm_above * counts->median_norm;
         size_t short_enough = 0;
         for (size_t i = 0; i < left; i++) {
             if (mixer->norms[i] > most)
@@ -157,7 +157,7 @@ filter(struct mixer *mixer, const uint32_t *ids)
 static void
 order_rows(struct mixer *mixer, uint64_t block)
 {
-    rng_shuffle(mixer->permuted, mixer->left, mixer->origin.seed, (uint32_t)block);
+    rng_shuffle(mixer->permuted, mixer->left, mixer->from.seed, (uint32_t)block);
     for (size_t i = 0; i < mixer->left; i++)
         mixer->order[i] = mixer->kept[mixer->permuted[i]];
 }
@@ -166,8 +166,8 @@ order_rows(struct mixer *mixer, uint64_t block)
 static void
 order_contexts(struct mixer *mixer, uint64_t block)
 {
-    size_t contexts = (size_t)mixer->sizes.block_contexts, length = (size_t)mixer->origin.context;
-    rng_shuffle(mixer->permuted, contexts, mixer->origin.seed, (uint32_t)block);
+    size_t contexts = (size_t)mixer->sizes.block_contexts, length = (size_t)mixer->from.context;
+    rng_shuffle(mixer->permuted, contexts, mixer->from.seed, (uint32_t)block);
     size_t used = 0;
     for (size_t c = 0; c < contexts; c++) {
         uint32_t first = mixer->permuted[c] * (uint32_t)length;
@@ -190,11 +190,11 @@ enum status
 mixer_order(struct mixer *mixer, const uint32_t *ids, uint64_t block)
 {
     TRY(filter(mixer, ids));
-    if (mixer->origin.shuffle == ORIGIN_SHUFFLE_ROWS)
+    if (mixer->from.shuffle == PROVENANCE_SHUFFLE_ROWS)
         order_rows(mixer, block);
     else
         order_contexts(mixer, block);
-    uint64_t needed = mixer->origin.shuffle_block * mixer->origin.rows;
+    uint64_t needed = mixer->from.shuffle_block * mixer->from.rows;
     mixer->counts.unused = mixer->left > needed ? mixer->left - needed : 0;
     mixer->counts.repeated = mixer->left < needed ? needed - mixer->left : 0;
     return STATUS_OK;
@@ -203,23 +203,23 @@ mixer_order(struct mixer *mixer, const uint32_t *ids, uint64_t block)
 enum status
 mixer_batch(const struct mixer *mixer, void *payload, unsigned char *pairs, uint64_t r)
 {
-    const struct origin *origin = &mixer->origin;
-    assert(r < origin->shuffle_block);
-    size_t n = (size_t)origin->rows, d = (size_t)origin->width, first = (size_t)r * n;
+    const struct provenance *from = &mixer->from;
+    assert(r < from->shuffle_block);
+    size_t n = (size_t)from->rows, d = (size_t)from->width, first = (size_t)r * n;
     bool finite = true;
 #pragma omp parallel for schedule(static) reduction(&& : finite)
     for (size_t i = 0; i < n; i++) {
-        const float *from = mixer->x + mixer->order[(first + i) % mixer->left] * d;
+        const float *row = mixer->x + mixer->order[(first + i) % mixer->left] * d;
         float sum = 0; // of x - x: 0, or NaN as soon as one value is infinite or NaN
         for (size_t j = 0; j < d; j++)
-            sum += from[j] - from[j];
+            sum += row[j] - row[j];
         finite = finite && sum == 0;
-        if (origin->payload == ORIGIN_F32) {
-            memcpy((float *)payload + i * d, from, d * sizeof *from);
+        if (from->payload == PROVENANCE_F32) {
+            memcpy((float *)payload + i * d, row, d * sizeof *row);
         } else {
             uint16_t *to = (uint16_t *)payload + i * d;
             for (size_t j = 0; j < d; j++)
-                to[j] = f32_to_bf16(from[j]);
+                to[j] = f32_to_bf16(row[j]);
         }
     }
     if (!finite)
@@ -230,7 +230,7 @@ mixer_batch(const struct mixer *mixer, void *payload, unsigned char *pairs, uint
         for (size_t i = 1; i < n; i++) {
             uint32_t here = mixer->order[(first + i) % mixer->left];
             uint32_t before = mixer->order[(first + i - 1) % mixer->left];
-            if (here == before + 1 && here % origin->context != 0)
+            if (here == before + 1 && here % from->context != 0)
                 pairs[i / 8] |= (unsigned char)(1u << i % 8);
         }
     }

@@ -8,7 +8,7 @@
 #ifndef PRODUCER_MIXER_H
 #define PRODUCER_MIXER_H
 
-#include "producer/origin.h"
+#include "producer/provenance.h"
 
 // What the filters did to one block; sums of these are published.
 struct mixer_counts {
@@ -24,10 +24,10 @@ struct mixer_counts {
 struct mixer;
 
 // Room for one block: x [G C x d] in fp32 belongs to the mixer and is filled by the caller.
-CHECKED enum status mixer_new(struct mixer **out, const struct origin *origin,
-                              const struct origin_sizes *sizes);
+CHECKED enum status mixer_new(struct mixer **out, const struct provenance *from,
+                              const struct provenance_sizes *sizes);
 void mixer_free(struct mixer **mixer);
-size_t mixer_bytes(const struct origin *origin, const struct origin_sizes *sizes);
+size_t mixer_bytes(const struct provenance *from, const struct provenance_sizes *sizes);
 
 // Where the caller puts the block's residual stream, [G C x d], context after context.
 float *mixer_rows(struct mixer *mixer);

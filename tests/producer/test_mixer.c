@@ -13,26 +13,26 @@
 
 enum { CONTEXT = 8, WIDTH = 5, ROWS = 6, BLOCK = 4 };
 
-static struct origin
+static struct provenance
 facts(void)
 {
-    return (struct origin){.tokens = {1, 2},
-                           .model = {3, 4},
-                           .layer = 2,
-                           .context = CONTEXT,
-                           .contexts = 40,
-                           .rows = ROWS,
-                           .width = WIDTH,
-                           .payload = ORIGIN_F32,
-                           .seed = 42,
-                           .shuffle_block = BLOCK,
-                           .shuffle = ORIGIN_SHUFFLE_ROWS,
-                           .epochs = 2,
-                           .drop_first = true,
-                           .drop_special = true,
-                           .drop_norm_above = 10,
-                           .special = {0, 2},
-                           .specials = 2};
+    return (struct provenance){.tokens = {1, 2},
+                               .model = {3, 4},
+                               .layer = 2,
+                               .context = CONTEXT,
+                               .contexts = 40,
+                               .rows = ROWS,
+                               .width = WIDTH,
+                               .payload = PROVENANCE_F32,
+                               .seed = 42,
+                               .shuffle_block = BLOCK,
+                               .shuffle = PROVENANCE_SHUFFLE_ROWS,
+                               .epochs = 2,
+                               .drop_first = true,
+                               .drop_special = true,
+                               .drop_norm_above = 10,
+                               .special = {0, 2},
+                               .specials = 2};
 }
 
 // Row i of the block is filled so that it can be told apart: x[0] = i. Some are massive, some
@@ -55,7 +55,7 @@ fill(float *x, uint32_t *ids, size_t rows, uint64_t seed)
 }
 
 static bool
-dropped(const struct origin *s, const float *x, const uint32_t *ids, size_t i, double median)
+dropped(const struct provenance *s, const float *x, const uint32_t *ids, size_t i, double median)
 {
     if (s->drop_first && i % CONTEXT == 0)
         return true;
@@ -68,7 +68,7 @@ dropped(const struct origin *s, const float *x, const uint32_t *ids, size_t i, d
 }
 
 static double
-lower_median(const struct origin *s, const float *x, const uint32_t *ids, size_t rows)
+lower_median(const struct provenance *s, const float *x, const uint32_t *ids, size_t rows)
 {
     double norms[512];
     size_t n = 0;
@@ -95,10 +95,10 @@ batches_follow_the_rules_of_the_stream(void **unused)
 {
     (void)unused;
     for (uint64_t seed = 1; seed < 30; seed++) {
-        struct origin s = facts();
+        struct provenance s = facts();
         s.seed = seed;
-        struct origin_sizes sizes;
-        assert_int_equal(origin_measure(&sizes, &s, 1), STATUS_OK);
+        struct provenance_sizes sizes;
+        assert_int_equal(provenance_measure(&sizes, &s, 1), STATUS_OK);
         assert_int_equal(sizes.block_contexts, 4); // ceil(101 * 4 * 6 / (100 * 7))
         size_t rows = (size_t)sizes.block_contexts * CONTEXT;
         struct mixer *mixer;
@@ -136,11 +136,11 @@ static void
 contexts_stay_together_and_their_pairs_are_marked(void **unused)
 {
     (void)unused;
-    struct origin s = facts();
-    s.shuffle = ORIGIN_SHUFFLE_CONTEXTS;
-    s.payload = ORIGIN_BF16;
-    struct origin_sizes sizes;
-    assert_int_equal(origin_measure(&sizes, &s, 1), STATUS_OK);
+    struct provenance s = facts();
+    s.shuffle = PROVENANCE_SHUFFLE_CONTEXTS;
+    s.payload = PROVENANCE_BF16;
+    struct provenance_sizes sizes;
+    assert_int_equal(provenance_measure(&sizes, &s, 1), STATUS_OK);
     size_t rows = (size_t)sizes.block_contexts * CONTEXT;
     struct mixer *mixer;
     assert_int_equal(mixer_new(&mixer, &s, &sizes), STATUS_OK);
@@ -171,10 +171,10 @@ static void
 what_is_not_finite_is_refused(void **unused)
 {
     (void)unused;
-    struct origin s = facts();
+    struct provenance s = facts();
     s.drop_norm_above = 0;
-    struct origin_sizes sizes;
-    assert_int_equal(origin_measure(&sizes, &s, 1), STATUS_OK);
+    struct provenance_sizes sizes;
+    assert_int_equal(provenance_measure(&sizes, &s, 1), STATUS_OK);
     size_t rows = (size_t)sizes.block_contexts * CONTEXT;
     struct mixer *mixer;
     assert_int_equal(mixer_new(&mixer, &s, &sizes), STATUS_OK);
@@ -195,24 +195,24 @@ static void
 every_fact_is_part_of_the_identity(void **unused)
 {
     (void)unused;
-    struct origin s = facts(), other;
-    struct hash128 id = origin_id(&s);
+    struct provenance s = facts(), other;
+    struct hash128 id = provenance_id(&s);
     other = facts();
-    assert_true(hash128_same(id, origin_id(&other)));
+    assert_true(hash128_same(id, provenance_id(&other)));
 #define CHANGED(member)                                                                            \
     other = facts();                                                                               \
     other.member;                                                                                  \
-    assert_false(hash128_same(id, origin_id(&other)))
+    assert_false(hash128_same(id, provenance_id(&other)))
     CHANGED(tokens.low++);
     CHANGED(model.high++);
     CHANGED(layer++);
     CHANGED(context++);
     CHANGED(rows++);
     CHANGED(width++);
-    CHANGED(payload = ORIGIN_BF16);
+    CHANGED(payload = PROVENANCE_BF16);
     CHANGED(seed++);
     CHANGED(shuffle_block++);
-    CHANGED(shuffle = ORIGIN_SHUFFLE_CONTEXTS);
+    CHANGED(shuffle = PROVENANCE_SHUFFLE_CONTEXTS);
     CHANGED(epochs++);
     CHANGED(drop_first = false);
     CHANGED(drop_special = false);
@@ -225,20 +225,20 @@ static void
 sizes_match_the_paper(void **unused)
 {
     (void)unused;
-    struct origin s = facts();
+    struct provenance s = facts();
     s.context = 128;
     s.rows = 2048;
     s.shuffle_block = 16;
     s.epochs = 1;
     s.contexts = 40000;
-    struct origin_sizes sizes;
-    assert_int_equal(origin_measure(&sizes, &s, 2441), STATUS_OK);
+    struct provenance_sizes sizes;
+    assert_int_equal(provenance_measure(&sizes, &s, 2441), STATUS_OK);
     assert_int_equal(sizes.block_contexts, 261);
     assert_int_equal(sizes.blocks, 153);
     assert_int_equal(sizes.batches, 2448);
-    assert_int_equal(origin_measure(&sizes, &s, 2449), STATUS_CONFIG);
+    assert_int_equal(provenance_measure(&sizes, &s, 2449), STATUS_CONFIG);
     s.contexts = 260;
-    assert_int_equal(origin_measure(&sizes, &s, 1), STATUS_CONFIG);
+    assert_int_equal(provenance_measure(&sizes, &s, 1), STATUS_CONFIG);
 }
 
 int

@@ -1,4 +1,4 @@
-#include "producer/origin.h"
+#include "producer/provenance.h"
 
 #include <assert.h>
 #include <msgpack.h>
@@ -27,7 +27,7 @@ put_number(msgpack_packer *to, const char *key, uint64_t value)
 }
 
 struct hash128
-origin_id(const struct origin *s)
+provenance_id(const struct provenance *s)
 {
     msgpack_sbuffer buffer;
     msgpack_sbuffer_init(&buffer);
@@ -65,7 +65,7 @@ origin_id(const struct origin *s)
 }
 
 enum status
-origin_measure(struct origin_sizes *sizes, const struct origin *s, uint64_t steps)
+provenance_measure(struct provenance_sizes *sizes, const struct provenance *s, uint64_t steps)
 {
     assert(s->context > 1 && s->rows > 0 && s->shuffle_block > 0);
     uint64_t kept = s->drop_first ? s->context - 1 : s->context;
@@ -75,7 +75,7 @@ origin_measure(struct origin_sizes *sizes, const struct origin *s, uint64_t step
     sizes->blocks = s->contexts / sizes->block_contexts;
     sizes->epoch_batches = s->shuffle_block * sizes->blocks;
     sizes->batches = s->epochs * sizes->epoch_batches;
-    sizes->batch_bytes = s->rows * s->width * (s->payload == ORIGIN_F32 ? 4 : 2);
+    sizes->batch_bytes = s->rows * s->width * (s->payload == PROVENANCE_F32 ? 4 : 2);
     if (sizes->blocks == 0)
         return FAIL(CONFIG,
                     "text: %llu contexts of %llu tokens, but one shuffle block takes %llu: more "
