@@ -1,0 +1,40 @@
+// board: what this life of the trainer knows about its durable checkpoints: which there are, which
+// evaluators have scored, which is best. Answers CKLIST, and says which steps retention must spare.
+// Read from the folder at start, so nothing is lost by a restart.
+#ifndef TRAINER_BOARD_H
+#define TRAINER_BOARD_H
+
+#include "proto/messages.h"
+#include "trainer/keeper.h"
+
+enum { BOARD_MOST = 4096 };
+
+struct board_entry {
+    char ck[WIRE_TOPIC]; // <run>/<step>-<incarnation>
+    uint64_t step, mh, bytes;
+    bool done;    // a result or a recorded failure is there
+    double score; // of the tracked metric; NaN: none
+};
+
+struct board;
+
+CHECKED enum status board_new(struct board **out, const char *run);
+void board_free(struct board **board);
+// Reads the manifests of a run's checkpoints (damaged ones are left out), and from the journal which
+// of them have a result.
+CHECKED enum status board_read(struct board *board, struct runfolder *run);
+void board_add(struct board *board, const struct kept *kept);
+// Forgets those whose folders are gone.
+void board_sweep(struct board *board, struct runfolder *run);
+// The entry of a checkpoint's name, or NULL.
+struct board_entry *board_find(struct board *board, const char *ck);
+void board_list(const struct board *board, const struct msg_cklist *ask, struct msg_cklistr *out);
+// Steps to spare: the best `keep_best` by score, and up to `keep_unevaluated` of the newest that
+// have no result. Returns how many of pins[] it set.
+size_t board_pins(const struct board *board, uint64_t *pins, size_t keep_best,
+                  size_t keep_unevaluated);
+// Has every one of them a result or a recorded failure?
+bool board_all_done(const struct board *board);
+bool board_is_best(const struct board *board, const struct board_entry *entry);
+
+#endif

@@ -1,0 +1,633 @@
+#include "trainer/daemon.h"
+
+#include "config/render.h"
+#include "lib/base/say.h"
+#include "lib/base/tick.h"
+#include "lib/host/loop.h"
+#include "lib/host/meter.h"
+#include "lib/host/notify.h"
+#include "proto/control.h"
+#include "proto/publish.h"
+#include "trainer/board.h"
+#include "trainer/training.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { SECOND_MS = 1000, WAITING_MOST = 16, PINS_MOST = 64 };
+
+struct trainer {
+    const struct config *config;
+    const struct settings *set;
+    const struct trainer_options *options;
+    struct loop *loop;
+    struct runfolder *run;
+    struct checkpoint_found found;
+    struct board *board;
+    struct channel *channel;
+    struct control *control;
+    struct publisher *publisher;
+    struct datafeed *feed;
+    struct training *training;
+    struct meter *meter;
+    struct msg_hello me;
+    const char *state;
+    bool saver_watched, ended, failed;
+    bool held; // paused by us, because nothing could be saved for too long
+    enum status failure;
+    struct status_note why;
+    int64_t second_at, started_at, saved_at, retry_at;
+    unsigned save_failures;
+    // where the run is, as last told
+    struct place place;
+    struct wire_stream stream;
+    struct step_log log;
+    bool has_log;
+    double step_seconds, wait_seconds; // summed over the steps of this life
+    uint64_t steps_here;
+    // tickets of `checkpoint` commands that wait for their checkpoint
+    uint32_t waiting[WAITING_MOST];
+    size_t waiting_count;
+};
+
+static void
+enter(struct trainer *t, const char *state)
+{
+    if (strcmp(t->state, state) == 0)
+        return;
+    t->state = state;
+    control_state(t->control, state);
+    publisher_event(t->publisher, SAY_INFO, "state", "%s at step %" PRIu64, state, t->place.next);
+}
+
+// ---------------------------------------------------------------- opening
+
+static enum status
+freeze_config(struct trainer *t)
+{
+    char path[PATH_BYTES];
+    TRY(path_join(path, runfolder_path(t->run), "config.yaml"));
+    // A run that has begun keeps the settings it began with: what decides the numbers cannot
+    // change, and the check of the trajectory compares with this copy.
+    if (t->found.found && path_exists(path) && !t->options->accept_change)
+        return STATUS_OK;
+    return render_freeze(t->config, path);
+}
+
+static enum status
+open_run(struct trainer *t)
+{
+    const struct settings *set = t->set;
+    char path[PATH_BYTES], folder[PATH_BYTES], environment[128], instance[33];
+    TRY(path_join(path, set->storage.runs, set->run.name));
+    hex128(instance, t->me.inst);
+    snprintf(environment, sizeof environment, "osae-%s %s", OSAE_VERSION, set->trainer.device);
+    struct runfolder_opener opener = {.name = set->run.name,
+                                      .instance = instance,
+                                      .build = OSAE_VERSION,
+                                      .environment = environment,
+                                      .salvage = t->options->salvage};
+    TRY(runfolder_open(&t->run, path, &opener));
+    TRY(path_join(folder, path, "log"));
+    TRY(path_make(folder, 0700));
+    TRY(path_join(folder, path, "log/trainer.jsonl"));
+    TRY(say_open_log(folder));
+    TRY(checkpoint_recover(&t->found, t->run, t->options->from_scratch));
+    if (t->found.found && strcmp(t->found.facts.environment, environment) != 0)
+        say(SAY_WARN,
+            "the run was written in another environment (%s, now %s): the bits may differ",
+            t->found.facts.environment, environment);
+    TRY(freeze_config(t));
+    TRY(board_new(&t->board, set->run.name));
+    TRY(board_read(t->board, t->run));
+    TRY(path_join(folder, path, "metrics"));
+    return meter_open(&t->meter, folder, set->metrics.segment);
+}
+
+static const struct operation operations[] = {
+    {"status", ROLES_ALL},
+    {"peers", ROLES_ALL},
+    {"pause", 1u << ROLE_ADMIN},
+    {"resume", 1u << ROLE_ADMIN},
+    {"checkpoint", 1u << ROLE_ADMIN},
+    {"stop", 1u << ROLE_ADMIN},
+    {NULL, 0},
+};
+
+static enum status
+open_sockets(struct trainer *t)
+{
+    const struct settings *set = t->set;
+    TRY(channel_new(&t->channel, NULL));
+    struct control_settings control = {.name = t->me.name,
+                                       .inst = t->me.inst,
+                                       .host = t->me.host,
+                                       .hb_ms = set->net.hb_ms,
+                                       .lease_ms = set->net.lease_ms,
+                                       .operations = operations,
+                                       .lists = true,
+                                       .results = true};
+    TRY(control_open(&t->control, t->channel, set->trainer.ctl, &control));
+    TRY(publisher_open(&t->publisher, t->channel, set->trainer.pub, set->run.name, "trainer",
+                       t->me.inc));
+    struct dataclient_settings feed = {.link = link_presets,
+                                       .win = set->data.win,
+                                       .lag = settings_lag(set),
+                                       .onlag = PACE_BLOCK,
+                                       .group_size = set->pace.group_size,
+                                       .seed = random_seed()};
+    feed.link.me = t->me;
+    feed.link.backoff_cap_ms = set->net.backoff_cap_ms;
+    if (t->found.found)
+        feed.stream = t->found.facts.stream;
+    snprintf(feed.group, sizeof feed.group, "%s", set->pace.group);
+    static struct texts endpoints;
+    endpoints = set->trainer.producers;
+    if (endpoints.count == 0)
+        snprintf(endpoints.at[endpoints.count++], TEXT_BYTES, "%s", set->producer.data);
+    TRY(datafeed_open(&t->feed, t->channel, &endpoints, set->data.max_payload, &feed));
+    loop_add(t->loop, channel_fd(t->channel));
+    return STATUS_OK;
+}
+
+static enum status
+open_training(struct trainer *t)
+{
+    const struct kern *kern;
+    TRY(kern_open(&kern, t->set->trainer.device, "trainer.device"));
+    struct training_settings training = {.config = t->config,
+                                         .kern = kern,
+                                         .run = t->run,
+                                         .found = &t->found,
+                                         .feed = t->feed,
+                                         .accept_change = t->options->accept_change};
+    TRY(training_new(&t->training, &training));
+    loop_add(t->loop, training_fd(t->training));
+    return STATUS_OK;
+}
+
+// ---------------------------------------------------------------- what the compute thread tells
+
+// The numbers of a step, once: the metrics file and the METRIC message are filled from here.
+struct metric_row {
+    const char *name;
+    double value;
+};
+enum { METRIC_ROWS = 20 };
+
+static size_t
+metric_rows(struct metric_row rows[METRIC_ROWS], const struct trainer *t, const struct told *told)
+{
+    const struct step_log *log = &told->log;
+    const struct metric_row all[] = {
+        {"loss", log->loss},
+        {"mse_sum", log->mse_sum},
+        {"sparsity", log->sparsity},
+        {"competition", log->competition},
+        {"temporal", log->temporal},
+        {"l0", log->l0},
+        {"l1", log->l1},
+        {"fvu", log->fvu},
+        {"pairs", log->pairs},
+        {"alpha", log->alpha},
+        {"theta", log->theta},
+        {"grad_norm", log->grad_norm},
+        {"lr", log->lr},
+        {"dead_latents", (double)log->dead},
+        {"tokens_trained", (double)(told->place.next * t->stream.rows)},
+        {"step_seconds", told->step_seconds},
+        {"wait_seconds", told->wait_seconds},
+    };
+    size_t count = sizeof all / sizeof all[0];
+    memcpy(rows, all, sizeof all);
+    return count;
+}
+
+static void
+take_step(struct trainer *t, const struct told *told)
+{
+    t->log = told->log;
+    t->has_log = true;
+    t->step_seconds += told->step_seconds;
+    t->wait_seconds += told->wait_seconds;
+    t->steps_here++;
+    uint64_t steps = t->set->trainer.steps;
+    if (told->place.next % t->set->metrics.every_steps != 0 && told->place.next != steps)
+        return;
+    struct metric_row rows[METRIC_ROWS];
+    struct reading readings[METRIC_ROWS];
+    static struct msg_metric metric;
+    memset(&metric, 0, sizeof metric);
+    size_t count = metric_rows(rows, t, told);
+    for (size_t i = 0; i < count; i++) {
+        readings[i] = (struct reading){rows[i].name, rows[i].value};
+        named_real(&metric.values, rows[i].name, rows[i].value);
+    }
+    metric.step = told->place.next;
+    // First to disk: what was ever published can be read again.
+    if (meter_write(t->meter, metric.step, readings, count) != STATUS_OK)
+        say(SAY_WARN, "metrics could not be written: %s", status_words());
+    publisher_send(t->publisher, MESSAGE_METRIC, &metric);
+}
+
+static void
+take_told(struct trainer *t, const struct told *told)
+{
+    t->place = told->place;
+    switch (told->kind) {
+    case TOLD_STARTED:
+        t->stream = told->stream;
+        loop_add(t->loop, saver_fd(training_saver(t->training)));
+        t->saver_watched = true;
+        if (told->place.next > 0)
+            datafeed_durable(t->feed, told->place.next);
+        t->saved_at = tick_ms();
+        enter(t, "running");
+        notify("READY=1");
+        break;
+    case TOLD_STEP:
+        take_step(t, told);
+        break;
+    case TOLD_STATE:
+        enter(t, told->state == TRAINING_PAUSED ? "paused" : "running");
+        break;
+    case TOLD_ENDED:
+        t->ended = true;
+        break;
+    case TOLD_FAILED:
+        t->ended = true;
+        t->failed = true;
+        t->why = told->why;
+        break;
+    }
+}
+
+// ---------------------------------------------------------------- checkpoints
+
+static void
+announce(struct trainer *t, const struct kept *kept)
+{
+    static struct msg_ckpt message;
+    memset(&message, 0, sizeof message);
+    char name[WIRE_TOPIC];
+    snprintf(name, sizeof name, "%.60s/%" PRIu64 "-%" PRIu32, t->set->run.name, kept->step,
+             kept->incarnation);
+    snprintf(message.ck, sizeof message.ck, "%s", name);
+    message.step = kept->step;
+    message.bytes = kept->bytes;
+    message.manifest_hash = kept->mh;
+    message.files = 4;
+    if (strlen(kept->path) < sizeof message.path)
+        snprintf(message.path, sizeof message.path, "%.255s", kept->path);
+    publisher_send(t->publisher, MESSAGE_CKPT, &message);
+}
+
+static void
+answer_waiting(struct trainer *t, const struct saved *saved)
+{
+    static struct msg_reply reply;
+    for (size_t i = 0; i < t->waiting_count; i++) {
+        if (saved->why.code != STATUS_OK) {
+            control_refuse(t->control, t->waiting[i], REFUSAL_IO, "%.200s", saved->why.words);
+            continue;
+        }
+        memset(&reply, 0, sizeof reply);
+        reply.ok = true;
+        named_whole(&reply.data, "step", (int64_t)saved->kept.step);
+        named_words(&reply.data, "path", saved->kept.path);
+        control_reply(t->control, t->waiting[i], &reply);
+    }
+    t->waiting_count = 0;
+}
+
+static void
+spare_and_retain(struct trainer *t)
+{
+    uint64_t pins[PINS_MOST];
+    size_t best = t->set->ckpt.keep_best, unevaluated = t->set->ckpt.keep_unevaluated;
+    size_t count =
+        board_pins(t->board, pins, best < 8 ? best : 8, unevaluated < 48 ? unevaluated : 48);
+    saver_retain(training_saver(t->training), pins, count);
+    board_sweep(t->board, t->run);
+}
+
+static void
+take_saved(struct trainer *t, const struct saved *saved)
+{
+    if (saved->why.code != STATUS_OK) {
+        int64_t delay = 10000LL << (t->save_failures < 5 ? t->save_failures : 5);
+        t->save_failures++;
+        t->retry_at = tick_ms() + (delay < 300000 ? delay : 300000);
+        say(SAY_ERROR, "checkpoint failed: %s", saved->why.words);
+        publisher_event(t->publisher, SAY_ERROR, "ckpt.failed", "%.500s", saved->why.words);
+        if (t->ended && !t->failed) { // it was the last one: the run is not saved
+            t->failed = true;
+            t->why = saved->why;
+        }
+    } else {
+        t->save_failures = 0;
+        t->retry_at = 0;
+        t->saved_at = tick_ms();
+        say(SAY_INFO, "checkpoint of step %" PRIu64 " is durable (%.1f MiB in %.2f s)",
+            saved->kept.step, (double)saved->kept.bytes / (1 << 20), saved->seconds);
+        datafeed_durable(t->feed, saved->kept.next);
+        board_add(t->board, &saved->kept);
+        announce(t, &saved->kept);
+        spare_and_retain(t);
+        if (t->held)
+            training_ask_pause(t->training, false);
+        t->held = false;
+    }
+    answer_waiting(t, saved);
+}
+
+// Training goes on without a durable checkpoint for a while, then stands still until one succeeds.
+static void
+mind_unsaved(struct trainer *t, int64_t now)
+{
+    if (t->retry_at && now >= t->retry_at) {
+        t->retry_at = 0;
+        training_ask_checkpoint(t->training);
+    }
+    int64_t most = (int64_t)t->set->ckpt.max_unsaved_s * 1000;
+    if (!t->held && t->save_failures > 0 && most > 0 && now - t->saved_at > most) {
+        t->held = true;
+        training_ask_pause(t->training, true);
+        publisher_event(t->publisher, SAY_ERROR, "ckpt.held",
+                        "no durable checkpoint for %u s: training stands still until one succeeds",
+                        (unsigned)t->set->ckpt.max_unsaved_s);
+    }
+}
+
+// ---------------------------------------------------------------- requests
+
+static void
+fill_status(struct trainer *t, struct named *out)
+{
+    struct dataclient_view feed;
+    dataclient_look(datafeed_client(t->feed), &feed);
+    char chain[33];
+    hex128(chain, t->place.chain);
+    named_words(out, "process", "trainer");
+    named_words(out, "state", t->state);
+    named_words(out, "run", t->set->run.name);
+    named_words(out, "folder", runfolder_path(t->run));
+    named_words(out, "version", OSAE_VERSION);
+    named_whole(out, "incarnation", t->me.inc);
+    named_whole(out, "up_ms", tick_ms() - t->started_at);
+    named_whole(out, "step", (int64_t)t->place.next);
+    named_whole(out, "steps", (int64_t)t->set->trainer.steps);
+    named_words(out, "chain", chain);
+    named_whole(out, "staged", feed.staged);
+    named_whole(out, "durable", (int64_t)feed.dur);
+    named_whole(out, "links_lost", (int64_t)feed.links_lost);
+    named_whole(out, "bad_hash", (int64_t)feed.badhash);
+    if (feed.paused)
+        named_words(out, "data_paused", feed.pause_words);
+    if (t->has_log) {
+        named_real(out, "loss", t->log.loss);
+        named_real(out, "l0", t->log.l0);
+        named_real(out, "fvu", t->log.fvu);
+        named_whole(out, "dead_latents", (int64_t)t->log.dead);
+    }
+    if (t->steps_here > 0) {
+        double all = t->step_seconds + t->wait_seconds;
+        named_real(out, "tokens_per_second",
+                   (double)t->steps_here * t->stream.rows / (all > 0 ? all : 1));
+        named_real(out, "wait_share", t->wait_seconds / (all > 0 ? all : 1));
+    }
+    named_flag(out, "evaluated", board_all_done(t->board));
+}
+
+static void
+take_result(struct trainer *t, const struct request *request)
+{
+    const struct msg_result *result = request->result;
+    struct board_entry *entry = board_find(t->board, result->ck);
+    if (!entry) {
+        control_refuse(t->control, request->ticket, REFUSAL_NOTFOUND, "no checkpoint %.80s",
+                       result->ck);
+        return;
+    }
+    if (entry->mh != result->manifest_hash) { // a result never goes to another checkpoint
+        control_refuse(t->control, request->ticket, REFUSAL_CORRUPT,
+                       "checkpoint %.80s has another manifest", result->ck);
+        return;
+    }
+    char mh[17], spec[33];
+    hex64(mh, entry->mh);
+    hex128(spec, result->spec);
+    double score = named_get_real(&result->values, "ce_loss_score", (double)NAN);
+    if (journal_append(runfolder_journal(t->run), "result", "{s:s,s:s,s:s,s:s,s:o}", "ck",
+                       result->ck, "mh", mh, "spec", spec, "state", result->state, "ce_loss_score",
+                       isfinite(score) ? json_real(score) : json_null()) != STATUS_OK) {
+        control_refuse(t->control, request->ticket, REFUSAL_IO, "%.200s", status_words());
+        return;
+    }
+    entry->done = true;
+    entry->score = score;
+    static struct msg_eval eval;
+    memset(&eval, 0, sizeof eval);
+    snprintf(eval.ck, sizeof eval.ck, "%s", result->ck);
+    eval.spec = result->spec;
+    snprintf(eval.state, sizeof eval.state, "%s", result->state);
+    named_copy(&eval.values, &result->values);
+    publisher_send(t->publisher, MESSAGE_EVAL, &eval);
+    spare_and_retain(t);
+    control_done(t->control, request->ticket);
+}
+
+static void
+take_command(struct trainer *t, const struct request *request)
+{
+    static struct msg_reply reply;
+    const struct msg_cmd *cmd = request->cmd;
+    memset(&reply, 0, sizeof reply);
+    reply.ok = true;
+    if (strcmp(cmd->op, "status") == 0) {
+        fill_status(t, &reply.data);
+    } else if (strcmp(cmd->op, "peers") == 0) {
+        struct msg_hello peer;
+        for (size_t i = 0; i < 24 && control_peer(t->control, i, &peer); i++) {
+            char name[NAMED_NAME];
+            snprintf(name, sizeof name, "%zu", i);
+            named_print(&reply.data, name, "%s %s %s", role_names[peer.role], peer.name, peer.ctl);
+        }
+    } else if (strcmp(cmd->op, "pause") == 0 || strcmp(cmd->op, "resume") == 0) {
+        bool pause = cmd->op[0] == 'p';
+        training_ask_pause(t->training, pause);
+        if (!pause)
+            datafeed_resume(t->feed);
+    } else if (strcmp(cmd->op, "checkpoint") == 0) {
+        if (t->ended || !training_saver(t->training) || t->place.next == 0) {
+            control_refuse(t->control, request->ticket, REFUSAL_STATE,
+                           "there is nothing new to save (%s, step %" PRIu64 ")", t->state,
+                           t->place.next);
+            return;
+        }
+        if (t->waiting_count == WAITING_MOST) {
+            control_refuse(t->control, request->ticket, REFUSAL_BUSY, "too many wait already");
+            return;
+        }
+        training_ask_checkpoint(t->training);
+        t->waiting[t->waiting_count++] = request->ticket; // answered when it is durable
+        return;
+    } else {
+        assert(strcmp(cmd->op, "stop") == 0);
+        if (strcmp(named_get_words(&cmd->args, "mode", "drain"), "now") == 0)
+            training_ask_stop(t->training, false);
+        loop_ask_stop(t->loop);
+    }
+    control_reply(t->control, request->ticket, &reply);
+}
+
+static void
+take_request(struct trainer *t, const struct request *request)
+{
+    static struct msg_cklistr list;
+    if (request->type == MESSAGE_CMD) {
+        take_command(t, request);
+    } else if (request->type == MESSAGE_RESULT) {
+        take_result(t, request);
+    } else {
+        board_list(t->board, request->list, &list);
+        control_list(t->control, request->ticket, &list);
+    }
+}
+
+// ---------------------------------------------------------------- the loop
+
+static void
+each_second(struct trainer *t, int64_t now)
+{
+    static struct msg_beat beat;
+    if (now < t->second_at)
+        return;
+    t->second_at = now + SECOND_MS;
+    memset(&beat, 0, sizeof beat);
+    snprintf(beat.state, sizeof beat.state, "%s", t->state);
+    beat.step = t->place.next;
+    beat.chain = t->place.chain;
+    beat.up_ms = (uint64_t)(now - t->started_at);
+    publisher_send(t->publisher, MESSAGE_BEAT, &beat);
+    notify("WATCHDOG=1");
+}
+
+static int64_t
+turn(struct trainer *t, int64_t now)
+{
+    int64_t wake_at = datafeed_turn(t->feed, now), at;
+    struct notice notice;
+    while (datafeed_notice(t->feed, &notice))
+        publisher_event(t->publisher, notice.level, notice.event, "%s", notice.words);
+    struct told told;
+    while (t->training && training_told(t->training, &told))
+        take_told(t, &told);
+    struct saved saved;
+    while (t->saver_watched && saver_news(training_saver(t->training), &saved))
+        take_saved(t, &saved);
+    at = control_turn(t->control, now);
+    struct request request;
+    while (control_next(t->control, &request)) {
+        take_request(t, &request);
+        at = control_turn(t->control, now);
+    }
+    publisher_turn(t->publisher);
+    each_second(t, now);
+    mind_unsaved(t, now);
+    if (loop_checkpoint_asked(t->loop) && !t->ended)
+        training_ask_checkpoint(t->training);
+    wake_at = at < wake_at ? at : wake_at;
+    wake_at = t->second_at < wake_at ? t->second_at : wake_at;
+    return channel_pending(t->channel) ? now : wake_at;
+}
+
+// Is everything the compute thread left behind on disk?
+static bool
+settled(struct trainer *t)
+{
+    return t->ended && (!t->saver_watched || !saver_busy(training_saver(t->training)));
+}
+
+static enum status
+run(struct trainer *t)
+{
+    bool stay = t->set->trainer.when_done == SET_DONE_STAY, asked = false;
+    enter(t, "waiting_producer");
+    for (;;) {
+        int64_t wake_at = turn(t, tick_ms());
+        enum loop_stop stop = loop_stopping(t->loop);
+        if (stop == LOOP_LEAVE)
+            return FAIL(AGAIN, "left at once; the newest durable checkpoint is where it goes on");
+        if (stop == LOOP_STOP && !asked) {
+            asked = true;
+            enter(t, "stopping");
+            training_ask_stop(t->training, true);
+        }
+        if (settled(t)) {
+            turn(t, tick_ms()); // what the saver said last
+            if (t->failed)
+                return status_note_give(&t->why);
+            if (asked || !stay)
+                return STATUS_OK;
+            enter(t, "finished");
+        }
+        loop_wait(t->loop, wake_at);
+    }
+}
+
+static void
+leave(struct trainer *t, enum status status)
+{
+    notify("STOPPING=1");
+    if (t->publisher && status != STATUS_OK)
+        publisher_event(t->publisher, SAY_ERROR, "failed", "%s", status_words());
+    else if (t->publisher)
+        publisher_event(t->publisher, SAY_INFO, "stopped", "at step %" PRIu64, t->place.next);
+    if (t->training)
+        training_ask_stop(t->training, false);
+    if (t->feed) {
+        datafeed_leave(t->feed);
+        datafeed_turn(t->feed, tick_ms());
+    }
+    training_free(&t->training);
+    datafeed_close(&t->feed);
+    control_close(&t->control);
+    publisher_close(&t->publisher);
+    channel_free(&t->channel);
+    meter_close(&t->meter);
+    board_free(&t->board);
+    runfolder_close(&t->run);
+}
+
+enum status
+trainer_run(const struct config *config, const struct trainer_options *options)
+{
+    struct trainer *t = calloc(1, sizeof *t);
+    if (!t)
+        return FAIL(CREATE, "no memory for the trainer");
+    t->config = config;
+    t->set = &config->set;
+    t->options = options;
+    t->state = "recovering";
+    t->started_at = tick_ms();
+    enum status status;
+    GOTRY(loop_new(&t->loop));
+    GOTRY(hello_fill(&t->me, ROLE_TRAINER, t->set->run.name, t->set->run.name, 0));
+    GOTRY(open_run(t));
+    t->me.inc = runfolder_incarnation(t->run);
+    GOTRY(open_sockets(t));
+    GOTRY(open_training(t));
+    GOTRY(run(t));
+done:;
+    struct status_note why;
+    status_note_take(&why, status);
+    leave(t, status);
+    loop_free(&t->loop);
+    free(t);
+    return status_note_give(&why);
+}

@@ -1,0 +1,397 @@
+#include "trainer/training.h"
+
+#include "config/render.h"
+#include "config/trajectory.h"
+#include "lib/base/say.h"
+#include "lib/base/tick.h"
+#include "lib/host/queue.h"
+#include "lib/kern/gemm.h"
+
+#include <assert.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+enum { TOLD_MOST = 4096, LOOK_MS = 50 };
+
+struct training {
+    struct training_settings set;
+    const struct settings *knobs;
+    struct queue *told;
+    atomic_bool checkpoint, pause, stop, save;
+    pthread_t thread;
+
+    // of the compute thread
+    struct wire_stream stream;
+    struct train *train;
+    struct keeper *keeper;
+    struct saver *_Atomic saver;
+    struct place place;
+    float *x; // [B x d], the batch in fp32
+    struct hash128 trajectory;
+    int64_t snapshot_at; // tick_ms of the last one
+    bool paused;
+};
+
+static void
+tell(struct training *t, struct told *told)
+{
+    told->place = t->place;
+    told->state = t->paused ? TRAINING_PAUSED : TRAINING_RUNS;
+    // The reader is the communication thread, which never waits; if it is gone, so is the need.
+    while (!queue_put(t->told, told) && !queue_closed(t->told))
+        sched_yield();
+}
+
+// "SmolLM2-135M-Instruct.Q4_1" of ".../SmolLM2-135M-Instruct.Q4_1.gguf"; a folder's own name.
+static void
+model_name(char *out, size_t room, const char *path)
+{
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/')
+        length--;
+    size_t first = length;
+    while (first > 0 && path[first - 1] != '/')
+        first--;
+    if (length - first > 5 && memcmp(path + length - 5, ".gguf", 5) == 0)
+        length -= 5;
+    snprintf(out, room, "%.*s", (int)(length - first), path + first);
+}
+
+static struct card
+card_of(const struct training *t)
+{
+    const struct settings *set = t->knobs;
+    const struct recipe *recipe = train_recipe(t->train);
+    struct card card = {.arch = (enum arch)recipe->sae.arch,
+                        .width = recipe->width,
+                        .latents = recipe->sae.latents,
+                        .topk = recipe->sae.topk,
+                        .apply_b_dec_to_input = recipe->sae.pre_bias,
+                        .context = set->model.context,
+                        .prepend_bos = true,
+                        .ours = true,
+                        .lambda_s = recipe->loss.lambda_s,
+                        .lambda_o = recipe->loss.lambda_o,
+                        .lambda_t = recipe->loss.lambda_t};
+    if (recipe->sae.arch != ARCH_TOPK && recipe->sae.arch != ARCH_BATCHTOPK)
+        card.topk = 0;
+    model_name(card.model_name, sizeof card.model_name, set->model.path);
+    card_hook(&card, set->model.layer, strncmp(card.model_name, "gemma-2", 7) == 0);
+    snprintf(card.version, sizeof card.version, "%s", OSAE_VERSION);
+    snprintf(card.architecture, sizeof card.architecture, "%s",
+             card_true_name(card.arch, recipe->loss.lambda_o));
+    snprintf(card.run, sizeof card.run, "%s", set->run.name);
+    hex128(card.config, t->trajectory);
+    return card;
+}
+
+static void
+say_memory(const struct training *t)
+{
+    struct holding holdings[TRAIN_HOLDINGS];
+    size_t count, total = train_memory(holdings, &count, train_recipe(t->train), t->set.kern);
+    char line[512];
+    size_t used = 0;
+    for (size_t i = 0; i < count && used < sizeof line; i++)
+        used += (size_t)snprintf(line + used, sizeof line - used, "%s %.1f, ", holdings[i].name,
+                                 (double)holdings[i].bytes / (1 << 20));
+    size_t snapshot = keeper_bytes(train_recipe(t->train));
+    size_t batches = (size_t)t->knobs->data.win * t->stream.bytes;
+    say(SAY_INFO, "memory %.1f MiB = %ssnapshot %.1f, batches %.1f",
+        (double)(total + snapshot + batches) / (1 << 20), line, (double)snapshot / (1 << 20),
+        (double)batches / (1 << 20));
+}
+
+// A run is continued only by the settings and the stream that began it.
+static enum status
+same_trajectory(const struct training *t)
+{
+    const struct checkpoint_found *found = t->set.found;
+    if (!found->found || hash128_same(found->facts.trajectory, t->trajectory))
+        return STATUS_OK;
+    char path[PATH_BYTES], differences[512] = "";
+    struct config *before = NULL;
+    TRY(path_join(path, runfolder_path(t->set.run), "config.yaml"));
+    if (config_frozen(&before, path) == STATUS_OK)
+        trajectory_differences(differences, sizeof differences, &before->set, t->knobs);
+    config_free(&before);
+    if (differences[0] == '\0' && !hash128_same(found->facts.stream, t->stream.id))
+        snprintf(differences, sizeof differences, "the stream (text, model or stream) is another");
+    if (t->set.accept_change) {
+        say(SAY_WARN, "going on with other settings than the run began with: %s", differences);
+        return STATUS_OK;
+    }
+    return FAIL(CONFIG,
+                "%s: was begun with other settings: %s; use another run.name, the old settings, or "
+                "--accept-config-change",
+                runfolder_path(t->set.run), differences);
+}
+
+static enum status
+build(struct training *t)
+{
+    const struct settings *set = t->knobs;
+    struct recipe recipe = settings_recipe(set, t->stream.width);
+    if (t->stream.rows != recipe.rows)
+        return FAIL(CONFIG, "stream.rows is %zu here, but the producer serves batches of %" PRIu32,
+                    recipe.rows, t->stream.rows);
+    t->trajectory = trajectory_hash(set, t->stream.id);
+    TRY(same_trajectory(t));
+    TRY(train_new(&t->train, &recipe, t->set.kern));
+    t->x = malloc(recipe.rows * recipe.width * sizeof *t->x);
+    if (!t->x)
+        return FAIL(CREATE, "no memory for a batch of %zu x %zu", recipe.rows, recipe.width);
+    struct keeper_settings keep = {.trajectory = t->trajectory, .card = card_of(t)};
+    keep.policy = (struct checkpoint_policy){.reserve_bytes = set->storage.reserve,
+                                             .keep_last = set->ckpt.keep_last,
+                                             .keep_every = set->ckpt.keep_every};
+    TRY(keeper_new(&t->keeper, &keep, t->set.run, t->train));
+    struct saver *saver;
+    TRY(saver_new(&saver, t->keeper, set->ckpt.keep_unevaluated + set->ckpt.keep_best + 1));
+    atomic_store(&t->saver, saver);
+    say_memory(t);
+
+    t->place = (struct place){.stream = t->stream.id, .chain = t->stream.id};
+    if (t->set.found->found) {
+        TRY(keeper_restore(t->keeper, t->set.found, &t->place));
+        if (!hash128_same(t->place.stream, t->stream.id))
+            return FAIL(CONFIG, "%s: the producer serves another stream than this run is of",
+                        runfolder_path(t->set.run));
+        say(SAY_INFO, "going on from step %" PRIu64, t->place.next);
+    }
+    return STATUS_OK;
+}
+
+// bf16 is the upper half of fp32. `from` is not aligned.
+static void
+widen(float *out, const unsigned char *from, size_t count)
+{
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)load_u16(from + 2 * i) << 16;
+        memcpy(&out[i], &bits, sizeof bits);
+    }
+}
+
+static enum status
+step(struct training *t, const struct feed_batch *batch, double waited)
+{
+    size_t count = (size_t)t->stream.rows * t->stream.width;
+    double began = tick_seconds();
+    bool bf16 = t->stream.dtype == PAYLOAD_BF16;
+    if (bf16)
+        widen(t->x, batch->at, count);
+    else
+        memcpy(t->x, batch->at, count * sizeof *t->x);
+    const unsigned char *pairs = batch->at + count * (bf16 ? 2 : 4);
+    bool by_position = t->knobs->temporal.pairing == PAIRING_POSITION;
+    struct told told = {.kind = TOLD_STEP, .wait_seconds = waited};
+    struct mat x = {t->x, t->stream.rows, t->stream.width};
+
+    assert(batch->taken.seq == train_steps(t->train));
+    TRY(train_step(t->train, &told.log, x, by_position ? pairs : NULL));
+    t->place.next++;
+    t->place.last_hash = batch->taken.hash;
+    t->place.chain = chain_extend(t->place.chain, batch->taken.seq, batch->taken.hash);
+
+    told.step_seconds = tick_seconds() - began;
+    t->place.seconds += told.step_seconds;
+    tell(t, &told);
+    return STATUS_OK;
+}
+
+static void
+snapshot(struct training *t)
+{
+    keeper_snapshot(t->keeper, &t->place);
+    saver_begin(atomic_load(&t->saver));
+    t->snapshot_at = tick_ms();
+    atomic_store(&t->checkpoint, false);
+}
+
+// A periodic snapshot that finds the arena in use is left out; a commanded one waits for its turn.
+static void
+snapshot_if_due(struct training *t, bool stepped)
+{
+    const struct settings_ckpt *when = &t->knobs->ckpt;
+    bool due = atomic_load(&t->checkpoint);
+    if (stepped && when->every_steps > 0)
+        due |= t->place.next % when->every_steps == 0;
+    if (stepped && when->every_s > 0)
+        due |= tick_ms() - t->snapshot_at >= (int64_t)when->every_s * 1000;
+    if (due && !keeper_busy(t->keeper))
+        snapshot(t);
+}
+
+static void
+nap(void)
+{
+    struct timespec time = {0, 10 * 1000000L};
+    nanosleep(&time, NULL);
+}
+
+static void
+take_pause(struct training *t)
+{
+    bool wanted = atomic_load(&t->pause);
+    if (wanted == t->paused)
+        return;
+    t->paused = wanted;
+    struct told told = {.kind = TOLD_STATE};
+    tell(t, &told);
+}
+
+static enum status
+train_all(struct training *t)
+{
+    uint64_t steps = t->knobs->trainer.steps;
+    double waiting_since = tick_seconds();
+    while (t->place.next < steps && !atomic_load(&t->stop)) {
+        take_pause(t);
+        snapshot_if_due(t, false);
+        if (t->paused) {
+            nap();
+            waiting_since = tick_seconds();
+            continue;
+        }
+        struct feed_batch batch;
+        enum feed_got got = datafeed_next(t->set.feed, &batch, tick_ms() + LOOK_MS);
+        if (got == FEED_CLOSED)
+            break;
+        if (got == FEED_NOT_YET)
+            continue;
+        TRY(step(t, &batch, tick_seconds() - waiting_since));
+        datafeed_done(t->set.feed, &batch);
+        snapshot_if_due(t, true);
+        waiting_since = tick_seconds();
+    }
+    return STATUS_OK;
+}
+
+// The last state is worth keeping, unless it is kept already or nothing was learned.
+static void
+snapshot_last(struct training *t)
+{
+    if (!atomic_load(&t->save) || t->place.next == 0)
+        return;
+    while (keeper_busy(t->keeper)) // the one before is being written
+        nap();
+    if (!keeper_has(t->keeper, t->place.next))
+        snapshot(t);
+}
+
+static enum status
+run(struct training *t)
+{
+    gemm_threads(t->knobs->trainer.threads);
+    while (!datafeed_wait_stream(t->set.feed, &t->stream, tick_ms() + LOOK_MS))
+        if (atomic_load(&t->stop))
+            return STATUS_OK;
+    TRY(build(t));
+    t->snapshot_at = tick_ms();
+    struct told started = {.kind = TOLD_STARTED, .stream = t->stream, .trajectory = t->trajectory};
+    tell(t, &started);
+    datafeed_start(t->set.feed,
+                   (struct cursor){.next = t->place.next,
+                                   .last_hash = t->place.last_hash,
+                                   .seen = t->place.next > 0},
+                   t->knobs->trainer.steps);
+    TRY(train_all(t));
+    snapshot_last(t);
+    return STATUS_OK;
+}
+
+static void *
+work(void *from)
+{
+    struct training *t = from;
+    enum status status = run(t);
+    struct told told = {.kind = TOLD_ENDED};
+    if (status != STATUS_OK) {
+        told.kind = TOLD_FAILED;
+        status_note_take(&told.why, status);
+    }
+    tell(t, &told);
+    return NULL;
+}
+
+enum status
+training_new(struct training **out, const struct training_settings *set)
+{
+    *out = NULL;
+    struct training *t = calloc(1, sizeof *t);
+    if (!t)
+        return FAIL(CREATE, "no memory for the compute thread");
+    t->set = *set;
+    t->knobs = &set->config->set;
+    atomic_store(&t->save, true);
+    enum status status = queue_new(&t->told, sizeof(struct told), TOLD_MOST);
+    if (status == STATUS_OK && pthread_create(&t->thread, NULL, work, t) != 0)
+        status = FAIL(CREATE, "cannot start the compute thread");
+    if (status != STATUS_OK) {
+        queue_free(&t->told);
+        free(t);
+        return status;
+    }
+    *out = t;
+    return STATUS_OK;
+}
+
+void
+training_free(struct training **training)
+{
+    struct training *t = *training;
+    if (!t)
+        return;
+    queue_close(t->told);
+    pthread_join(t->thread, NULL);
+    struct saver *saver = atomic_load(&t->saver);
+    saver_free(&saver);
+    keeper_free(&t->keeper);
+    train_free(&t->train);
+    queue_free(&t->told);
+    free(t->x);
+    free(t);
+    *training = NULL;
+}
+
+void
+training_ask_checkpoint(struct training *training)
+{
+    atomic_store(&training->checkpoint, true);
+}
+
+void
+training_ask_pause(struct training *training, bool paused)
+{
+    atomic_store(&training->pause, paused);
+}
+
+void
+training_ask_stop(struct training *training, bool save)
+{
+    atomic_store(&training->save, save);
+    atomic_store(&training->stop, true);
+}
+
+bool
+training_told(struct training *training, struct told *out)
+{
+    return queue_take(training->told, out);
+}
+
+int
+training_fd(const struct training *training)
+{
+    return queue_fd(training->told);
+}
+
+struct saver *
+training_saver(struct training *training)
+{
+    return atomic_load(&training->saver);
+}
