@@ -9,6 +9,12 @@
 const struct command commands[] = {
     {"init",   "write a commented config with every setting", init_command},
     {"config", "show settings and where they come from, explain one", config_command},
+    {"run",    "train and score an SAE: start the three processes, show progress", run_command},
+    {"status", "ask the processes of a run how they are", status_command},
+    {"pause",  "let the trainer of a run stand still", pause_command},
+    {"resume", "let it go on", resume_command},
+    {"checkpoint", "write a checkpoint of a run now", checkpoint_command},
+    {"stop",   "save, and stop the processes of a run", stop_command},
     {"data",   "fetch text and a small model out of packages, by name", data_command},
 };
 // clang-format on
@@ -79,7 +85,7 @@ help_command(int argc, char *const *argv)
 }
 
 static enum status
-run_command(int argc, char *const *argv)
+dispatch(int argc, char *const *argv)
 {
     if (argc < 2) {
         print_help(stderr);
@@ -100,7 +106,7 @@ int
 commands_main(int argc, char *const *argv)
 {
     say_as("osae");
-    enum status status = run_command(argc, argv);
+    enum status status = dispatch(argc, argv);
     if (status == STATUS_OK)
         status = commands_flush(stdout);
     return status == STATUS_OK ? 0 : say_failure(status);

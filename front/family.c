@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -51,9 +52,13 @@ start(struct family *family, struct member *member)
 {
     char path[PATH_BYTES];
     TRY(program_path(path, family, member->name));
-    char *argv[FAMILY_ARGS + 1] = {path};
     // posix_spawn takes char *const[] but changes nothing of it.
-    memcpy(argv + 1, family->args, sizeof family->args - sizeof family->args[0]);
+    const char *argv[FAMILY_ARGS + 8] = {path};
+    size_t count = 1;
+    for (size_t i = 0; family->args[i]; i++)
+        argv[count++] = family->args[i];
+    for (size_t i = 0; i < 3 && member->extra[i]; i++)
+        argv[count++] = member->extra[i];
 
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
@@ -62,7 +67,8 @@ start(struct family *family, struct member *member)
     posix_spawnattr_setsigmask(&attributes, &none);
     posix_spawnattr_setpgroup(&attributes, 0);
     posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK);
-    int error = posix_spawn(&member->pid, path, NULL, &attributes, argv, environ);
+    int error =
+        posix_spawn(&member->pid, path, NULL, &attributes, (char *const *)(uintptr_t)argv, environ);
     posix_spawnattr_destroy(&attributes);
     if (error != 0) {
         member->pid = 0;
@@ -104,23 +110,30 @@ reap(struct family *family)
     }
 }
 
-enum status
-family_watch(struct family *family, int *exit_code)
+// The status whose exit code this is; INTERNAL for codes that are none of ours.
+static enum status
+status_of(int exit_code)
 {
-    *exit_code = 0;
+    for (int status = 1; status < STATUS_COUNT; status++)
+        if (status_exit_code((enum status)status) == exit_code)
+            return (enum status)status;
+    return STATUS_INTERNAL;
+}
+
+enum status
+family_watch(struct family *family)
+{
     reap(family);
     for (size_t i = 0; i < family->count; i++) {
         struct member *member = &family->members[i];
-        if (member->ended && member->exit_code != 0 && !family->stopping) {
-            *exit_code = member->exit_code;
-            return FAIL(AGAIN, "the %s ended with exit code %d", member->name, member->exit_code);
-        }
+        if (member->ended && !family->stopping)
+            return status_fail(member->exit_code ? status_of(member->exit_code) : STATUS_AGAIN,
+                               __FILE__, __LINE__, "the %s ended with exit code %d", member->name,
+                               member->exit_code);
         if (member->again_ms == 0 || member->again_ms > tick_ms())
             continue;
-        if (member->restarts > FAMILY_RESTARTS) {
-            *exit_code = 70;
+        if (member->restarts > FAMILY_RESTARTS)
             return FAIL(INTERNAL, "the %s died %u times in a row", member->name, member->restarts);
-        }
         TRY(start(family, member));
     }
     return STATUS_OK;

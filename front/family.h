@@ -15,10 +15,11 @@
 enum { FAMILY_MOST = 8, FAMILY_ARGS = 64, FAMILY_RESTARTS = 5 };
 
 struct member {
-    const char *name; // "trainer"; its program is osae-NAME
-    pid_t pid;        // 0: not running
-    int exit_code;    // of its last end; 128 + signal when killed
-    bool ended;       // with exit 0, or told to stop: not started again
+    const char *name;     // "trainer"; its program is osae-NAME
+    const char *extra[4]; // arguments of this one alone, after the common ones; NULL-terminated
+    pid_t pid;            // 0: not running
+    int exit_code;        // of its last end; 128 + signal when killed
+    bool ended;           // with exit 0, or told to stop: not started again
     unsigned restarts;
     int64_t again_ms; // tick_ms at which it is started again; 0: not due
 };
@@ -35,9 +36,9 @@ struct family {
 CHECKED enum status family_init(struct family *family, const char *const *names, size_t count,
                                 const char *const *args, size_t arg_count);
 CHECKED enum status family_start(struct family *family);
-// Reaps and restarts; call it several times a second. A member that failed for good is a status
-// with its exit code in `exit_code`; its own last line on stderr has said why.
-CHECKED enum status family_watch(struct family *family, int *exit_code);
+// Reaps and restarts; call it several times a second. A member that failed for good is the status
+// that has its exit code; its own last line on stderr has said why.
+CHECKED enum status family_watch(struct family *family);
 // A sign of life: the member's restarts are forgotten.
 void family_alive(struct family *family, const char *name);
 bool family_running(const struct family *family, const char *name);
