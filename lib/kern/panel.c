@@ -156,7 +156,7 @@ pack(float *restrict to, const float *a, size_t lda, size_t rows, size_t depth, 
 
 // ROWS x WIDTH of C: c = (first ? 0 : c) + sum over i of a[i] b[i]. Every element is one chain of
 // additions in the order of i.
-static inline __attribute__((always_inline)) void
+static SIMD_UNCHECKED void
 tile(float *restrict c, size_t ldc, const float *restrict a, const float *restrict b, size_t depth,
      bool first)
 {
@@ -186,6 +186,19 @@ tile(float *restrict c, size_t ldc, const float *restrict a, const float *restri
             SIMD_STORE(c + r * ldc + v * SIMD_LANES, acc[r][v]);
 }
 
+// Every tile goes through here: its corners are touched where checks are on.
+static void
+tile_probed(float *c, size_t ldc, const float *a, const float *b, size_t depth, bool first)
+{
+    SIMD_PROBE(c);
+    SIMD_PROBE(c + (ROWS - 1) * ldc + WIDTH - 1);
+    SIMD_PROBE(a);
+    SIMD_PROBE(a + depth * ROWS - 1);
+    SIMD_PROBE(b);
+    SIMD_PROBE(b + depth * WIDTH - 1);
+    tile(c, ldc, a, b, depth, first);
+}
+
 // A tile that hangs over the edge of C goes through a whole one.
 static void
 tile_edge(float *c, size_t ldc, const float *a, const float *b, size_t depth, bool first,
@@ -194,7 +207,7 @@ tile_edge(float *c, size_t ldc, const float *a, const float *b, size_t depth, bo
     float whole[ROWS * WIDTH] = {0};
     for (size_t r = 0; r < rows && !first; r++)
         memcpy(whole + r * WIDTH, c + r * ldc, columns * sizeof *c);
-    tile(whole, WIDTH, a, b, depth, first);
+    tile_probed(whole, WIDTH, a, b, depth, first);
     for (size_t r = 0; r < rows; r++)
         memcpy(c + r * ldc, whole + r * WIDTH, columns * sizeof *c);
 }
@@ -211,7 +224,7 @@ block(float *c, size_t ldc, const float *a, const float *b, size_t rows, size_t 
         for (size_t i = 0; i < share && next < end; i += 64, next += 64)
             __builtin_prefetch(next, 0, 2);
         if (rows - r >= ROWS && columns == WIDTH)
-            tile(c + r * ldc, ldc, a, b, depth, first);
+            tile_probed(c + r * ldc, ldc, a, b, depth, first);
         else
             tile_edge(c + r * ldc, ldc, a, b, depth, first, rows - r < ROWS ? rows - r : ROWS,
                       columns);

@@ -27,7 +27,7 @@ attention_scratch(const struct attention *how)
 
 // out [ROWS x columns] = a [ROWS x n] b [n x columns]: `columns` a multiple of STEP. Row r of a is
 // at a + r * lda.
-static void
+static SIMD_UNCHECKED void
 product(float *restrict out, size_t ldo, const float *restrict a, size_t lda,
         const float *restrict b, size_t ldb, size_t n, size_t columns)
 {
@@ -119,6 +119,11 @@ attention_head(float *o, size_t o_stride, const float *q, const float *k, const 
         size_t low = how->window && row + 1 > how->window ? row + 1 - how->window : 0;
         size_t from = low / STEP * STEP, to = round_up(end, STEP);
         const float *queries = q + row * stride;
+        SIMD_PROBE(queries + (rows - 1) * stride + dim - 1);
+        SIMD_PROBE(turned + (dim - 1) * keys + to - 1);
+        SIMD_PROBE(scores + (ROWS - 1) * keys + to - 1);
+        SIMD_PROBE(vs + (end - 1) * v_stride + dims - 1);
+        SIMD_PROBE(result + (ROWS - 1) * dims + dims - 1);
         if (rows == ROWS)
             product(scores + from, keys, queries, stride, turned + from, keys, dim, to - from);
         else
