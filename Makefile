@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build model text quickstart check check-faults install
+.PHONY: help setup build model text quickstart tables check check-faults install
 
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
@@ -39,6 +39,9 @@ text: setup ## fetch the text of the quickstart into the cache
 quickstart: build model text ## from nothing to the scores of a trained SAE, in minutes
 	$(OSAE) run config/quickstart.yaml
 	$(OSAE) report runs/quickstart
+
+tables: build model text ## the paper's two tables on the quickstart's model: seven short runs (STEPS=N: shorter)
+	scripts/tables.sh $(STEPS)
 
 check: setup ## every fast test, under the address and undefined-behaviour sanitizers; builds release too
 	$(call build,release,programs)

@@ -24,7 +24,9 @@ command_run config_command; // front/knobs.c
 command_run run_command;    // front/run.c
 command_run status_command; // front/steer.c
 command_run pause_command, resume_command, checkpoint_command, stop_command;
-command_run data_command; // front/data.c
+command_run data_command;   // front/data.c
+command_run report_command; // front/report.c
+command_run fsck_command;   // front/fsck.c
 
 // The whole program: `argv` as main has it. Returns the exit code.
 int commands_main(int argc, char *const *argv);
