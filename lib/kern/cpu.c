@@ -140,13 +140,9 @@ decode_row(float *out, const float *f, struct mat w)
     const float *rows[4];
     float values[4];
     size_t held = 0, k = w.rows, d = w.cols;
-    for (size_t i = 0; i < k;) {
-        size_t end = i + VEC_SKIP < k ? i + VEC_SKIP : k;
-        if (!vec_any_above(f + i, end - i, 0))
-            i = end;
-        for (; i < end; i++) {
-            if (!(f[i] > 0))
-                continue;
+    for (size_t from = 0; from < k; from += VEC_RUN_BITS)
+        for (uint32_t on = vec_above(f + from, vec_run(from, k), 0); on; on &= on - 1) {
+            size_t i = from + vec_first(on);
             values[held] = f[i];
             rows[held++] = mat_row(w, i);
             if (held == 4) {
@@ -154,7 +150,6 @@ decode_row(float *out, const float *f, struct mat w)
                 held = 0;
             }
         }
-    }
     for (size_t n = 0; n < held; n++)
         vec_add(out, values[n], rows[n], d);
 }
@@ -245,7 +240,7 @@ jump_row(float *tau_sum, const float *g, const struct jump *jump, size_t b, size
     float width = jump->width, step = jump->step;
 #pragma omp simd
     for (size_t c = 0; c < cols; c++) {
-        bool near = fabsf((z[c] - tau[c]) / width) < 0.5f;
+        bool near = fabsf(z[c] - tau[c]) < 0.5f * width;
         tau_sum[c] -= near ? (tau[c] * g[c] + step) / width : 0;
     }
 }

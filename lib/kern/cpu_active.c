@@ -11,7 +11,7 @@
 static inline bool
 near_the_jump(const struct jump *jump, const float *z, size_t i)
 {
-    return fabsf((z[i] - jump->tau[i]) / jump->width) < 0.5f;
+    return fabsf(z[i] - jump->tau[i]) < 0.5f * jump->width;
 }
 
 // Entries of one row: those with f > 0, and those of f = 0 near their threshold.
@@ -31,11 +31,21 @@ survey_row(const float *f, size_t k, const struct jump *jump, size_t b)
         sum += (double)f[i];
     }
     if (jump) {
-        const float *z = mat_row(jump->z, b);
+        const float *z = mat_row(jump->z, b), *tau = jump->tau;
+        float half = 0.5f * jump->width;
+#pragma omp simd reduction(+ : near)
         for (size_t i = 0; i < k; i++)
-            near += !(f[i] > 0) && near_the_jump(jump, z, i);
+            near += (f[i] <= 0) & (fabsf(z[i] - tau[i]) < half);
     }
     return (struct census){positive, positive + near, sum};
+}
+
+static void
+list_entry(struct active *a, size_t entry, size_t i, float value)
+{
+    a->col[entry] = (uint32_t)i;
+    a->value[entry] = value;
+    a->grad[entry] = 0;
 }
 
 static void
@@ -43,17 +53,12 @@ list_row(struct active *a, const float *f, const struct jump *jump, size_t b)
 {
     size_t entry = a->row_at[b], k = a->cols;
     const float *z = jump ? mat_row(jump->z, b) : NULL;
-    for (size_t i = 0; i < k;) {
-        size_t end = i + VEC_SKIP < k ? i + VEC_SKIP : k;
-        if (!jump && !vec_any_above(f + i, end - i, 0))
-            i = end;
-        for (; i < end; i++)
-            if (f[i] > 0 || (jump && near_the_jump(jump, z, i))) {
-                a->col[entry] = (uint32_t)i;
-                a->value[entry] = f[i];
-                a->grad[entry++] = 0;
-            }
-    }
+    for (size_t i = 0; jump && i < k; i++)
+        if (f[i] > 0 || near_the_jump(jump, z, i))
+            list_entry(a, entry++, i, f[i]);
+    for (size_t from = 0; !jump && from < k; from += VEC_RUN_BITS)
+        for (uint32_t on = vec_above(f + from, vec_run(from, k), 0); on; on &= on - 1)
+            list_entry(a, entry++, from + vec_first(on), f[from + vec_first(on)]);
     assert(entry == a->row_at[b + 1]);
 }
 
@@ -148,6 +153,8 @@ decode_entries(float *out, const struct active *a, size_t from, size_t to, struc
     float values[4];
     size_t held = 0;
     for (size_t e = from; e < to; e++) {
+        if (e + 4 < to)
+            vec_fetch(mat_row(w, a->col[e + 4]), w.cols);
         if (!(a->value[e] > 0))
             continue;
         values[held] = a->value[e];
@@ -244,6 +251,8 @@ cpu_weights_active(struct mat gw, const struct active *a, const float *of, struc
         float values[4];
         size_t held = 0;
         for (size_t at = a->col_at[i]; at < a->col_at[i + 1]; at++) {
+            if (at + 4 < a->count)
+                vec_fetch(mat_row(b, a->row[at + 4]), b.cols);
             values[held] = of[a->place[at]];
             rows[held++] = mat_row(b, a->row[at]);
             if (held == 4) {

@@ -56,28 +56,36 @@ lay_out(struct scratch tmp, size_t k)
     return field;
 }
 
+// Transposing goes by blocks, each read and written a line at a time: rows of both matrices lie a
+// power of two apart, and whole columns of them would share a few sets of the cache.
+enum { BLOCK_COLS = 32, BLOCK_ROWS = 16 };
+
 // turned [k x B] = rows of unit length: f_i / |f_i|.
 static void
 turn(struct mat turned, float *inverse, struct mat f)
 {
-    enum { WIDTH = 32 };
     size_t B = f.rows, k = f.cols;
 #pragma omp parallel for schedule(static)
-    for (size_t from = 0; from < k; from += WIDTH) {
-        size_t width = k - from < WIDTH ? k - from : WIDTH;
-        double square[WIDTH] = {0};
-        for (size_t b = 0; b < B; b++)
-            for (size_t c = 0; c < width; c++) {
-                double v = (double)mat_row(f, b)[from + c];
-                square[c] += v * v;
-            }
-        for (size_t c = 0; c < width; c++)
+    for (size_t from = 0; from < k; from += BLOCK_COLS) {
+        size_t cols = k - from < BLOCK_COLS ? k - from : BLOCK_COLS;
+        double square[BLOCK_COLS] = {0};
+        for (size_t b = 0; b < B; b++) {
+            const float *row = mat_row(f, b) + from;
+            for (size_t c = 0; c < cols; c++)
+                square[c] += (double)row[c] * (double)row[c];
+        }
+        for (size_t c = 0; c < cols; c++)
             inverse[from + c] = square[c] > 0 ? (float)(1 / sqrt(square[c])) : 0;
-        for (size_t b = 0; b < B; b += 16) {
-            size_t end = b + 16 < B ? b + 16 : B;
-            for (size_t c = 0; c < width; c++)
-                for (size_t at = b; at < end; at++)
-                    turned.at[(from + c) * B + at] = mat_row(f, at)[from + c] * inverse[from + c];
+        for (size_t at = 0; at < B; at += BLOCK_ROWS) {
+            size_t rows = B - at < BLOCK_ROWS ? B - at : BLOCK_ROWS;
+            float block[BLOCK_COLS][BLOCK_ROWS];
+            for (size_t b = 0; b < rows; b++) {
+                const float *row = mat_row(f, at + b) + from;
+                for (size_t c = 0; c < cols; c++)
+                    block[c][b] = row[c] * inverse[from + c];
+            }
+            for (size_t c = 0; c < cols; c++)
+                memcpy(turned.at + (from + c) * B + at, block[c], rows * sizeof(float));
         }
     }
 }
@@ -178,11 +186,26 @@ turn_back(struct mat gf, struct mat gturned, struct mat f, const struct field_of
 {
     size_t B = f.rows, k = f.cols;
 #pragma omp parallel for schedule(static)
-    for (size_t b = 0; b < B; b++)
-        for (size_t i = 0; i < k; i++) {
-            float inverse = field->inverse[i], unit = mat_row(f, b)[i] * inverse;
-            mat_row(gf, b)[i] = inverse * (gturned.at[i * B + b] - (float)field->back[i] * unit);
+    for (size_t from = 0; from < k; from += BLOCK_COLS) {
+        size_t cols = k - from < BLOCK_COLS ? k - from : BLOCK_COLS;
+        for (size_t at = 0; at < B; at += BLOCK_ROWS) {
+            size_t rows = B - at < BLOCK_ROWS ? B - at : BLOCK_ROWS;
+            float block[BLOCK_ROWS][BLOCK_COLS];
+            for (size_t c = 0; c < cols; c++) {
+                const float *column = gturned.at + (from + c) * B + at;
+                for (size_t b = 0; b < rows; b++)
+                    block[b][c] = column[b];
+            }
+            for (size_t b = 0; b < rows; b++) {
+                const float *row = mat_row(f, at + b) + from;
+                float *out = mat_row(gf, at + b) + from;
+                for (size_t c = 0; c < cols; c++) {
+                    float inverse = field->inverse[from + c], back = (float)field->back[from + c];
+                    out[c] = inverse * (block[b][c] - back * (row[c] * inverse));
+                }
+            }
         }
+    }
 }
 
 struct rivalry
@@ -241,6 +264,24 @@ struct verdict {
     double back;        // sum_j M_ij c_ij
 };
 
+static inline float
+cosine_of(const float *sums, size_t j, const float *inverse, float own)
+{
+    return sums[j] * (own * inverse[j]);
+}
+
+// Is any c_ij of this run above theta? Almost never: the run is passed over without a branch for
+// each of its many small co-activations.
+static bool
+any_rival(const float *sums, const float *inverse, float own, float theta, size_t n)
+{
+    int any = 0;
+#pragma omp simd reduction(| : any)
+    for (size_t j = 0; j < n; j++)
+        any |= cosine_of(sums, j, inverse, own) > theta;
+    return any;
+}
+
 // Latent i against all others: its loss and dL/dw_i. `sums` becomes M_ij / |f_j|, or all 0 when
 // nothing was above theta or c is detached.
 static struct verdict
@@ -248,12 +289,11 @@ judge_latent(float *sums, float *gwi, size_t i, const struct rivals *r, const fl
 {
     struct verdict v = {0};
     size_t k = r->w.rows, d = r->w.cols;
-    for (size_t j = 0; j < k;) {
-        size_t end = j + VEC_SKIP < k ? j + VEC_SKIP : k;
-        if (!vec_any_above(sums + j, end - j, 0))
-            j = end;
-        for (; j < end; j++) {
-            float cij = sums[j] * (inverse[i] * inverse[j]);
+    for (size_t from = 0; from < k; from += VEC_RUN_BITS) {
+        size_t end = from + VEC_RUN_BITS < k ? from + VEC_RUN_BITS : k;
+        bool any = any_rival(sums + from, inverse + from, inverse[i], r->theta, end - from);
+        for (size_t j = from; any && j < end; j++) {
+            float cij = cosine_of(sums, j, inverse, inverse[i]);
             sums[j] = 0;
             if (!(cij > r->theta))
                 continue;
@@ -265,6 +305,8 @@ judge_latent(float *sums, float *gwi, size_t i, const struct rivals *r, const fl
             v.back += (double)m * (double)cij;
             sums[j] = r->through ? m * inverse[j] : 0;
         }
+        if (!any)
+            memset(sums + from, 0, (end - from) * sizeof *sums);
     }
     return v;
 }

@@ -4,6 +4,7 @@
 #include "lib/kern/vec.h"
 
 #include <assert.h>
+#include <math.h>
 #include <omp.h>
 #include <string.h>
 
@@ -72,19 +73,38 @@ select_largest(uint64_t *key, size_t count, size_t n)
     }
 }
 
-// A row's n largest, through a pool that is cut back to n when full: after a few cuts the floor is
-// so high that whole runs of 16 are passed over.
+// A floor that the n largest of a row stand on or above: the n-th largest of the maxima of runs,
+// each of which is an element. Few others reach it. 0 where there are too few runs or positives.
+static float
+floor_of(uint64_t *pool, const float *z, size_t k, size_t n)
+{
+    enum { RUN = 32 };
+    size_t held = 0;
+    if (k < 2 * RUN * n)
+        return 0;
+    for (size_t from = 0; from + RUN <= k; from += RUN) {
+        float top = vec_max(z + from, RUN);
+        if (top > 0)
+            pool[held++] = key_of(top, from);
+    }
+    if (held < n)
+        return 0;
+    select_largest(pool, held, n);
+    float floor = value_of(pool[n - 1]);
+    return nextafterf(floor, 0); // "above it" must hold for the floor itself
+}
+
+// A row's n largest, through a pool that is cut back to n when full; each cut raises the floor, and
+// runs with nothing above it are passed over.
 static size_t
 pool_row(uint64_t *pool, size_t room, const float *z, size_t k, size_t n)
 {
     size_t held = 0;
-    float floor = 0;
-    for (size_t i = 0; i < k;) {
-        size_t end = i + VEC_SKIP < k ? i + VEC_SKIP : k;
-        if (!vec_any_above(z + i, end - i, floor))
-            i = end;
-        for (; i < end; i++) {
-            if (!(z[i] > floor))
+    float floor = floor_of(pool, z, k, n);
+    for (size_t from = 0; from < k; from += VEC_RUN_BITS)
+        for (uint32_t on = vec_above(z + from, vec_run(from, k), floor); on; on &= on - 1) {
+            size_t i = from + vec_first(on);
+            if (!(z[i] > floor)) // it may have risen within the run
                 continue;
             pool[held++] = key_of(z[i], i);
             if (held == room) {
@@ -93,7 +113,6 @@ pool_row(uint64_t *pool, size_t room, const float *z, size_t k, size_t n)
                 floor = value_of(pool[n - 1]); // an equal one that comes later loses
             }
         }
-    }
     if (held > n) {
         select_largest(pool, held, n);
         held = n;
@@ -105,9 +124,9 @@ void
 cpu_topk(struct mat f, struct mat z, size_t n, struct scratch tmp)
 {
     assert(mat_same_shape(f, z) && z.cols < UINT32_MAX);
-    size_t k = z.cols, room = 2 * n + 16;
+    size_t k = z.cols, room;
     n = n < k ? n : k;
-    room = room < k + 1 ? room : k + 1;
+    room = 2 * n + 64 < k + 1 ? 2 * n + 64 : k + 1;
     int workers = (int)cpu_workers(tmp, (k + 16) * sizeof(uint64_t));
 #pragma omp parallel for schedule(static) num_threads(workers)
     for (size_t b = 0; b < z.rows; b++) {
@@ -127,30 +146,57 @@ struct digit {
     unsigned shift, bits;
 };
 
-// How many positive values with `prefix` above the digit have each value of the digit.
+// How many values above `floor` (>= 0) with `prefix` above the digit have each value of the digit.
+// Looks at one row of every `stride`.
 static void
-count_digits(uint64_t total[BINS], struct mat z, uint32_t prefix, struct digit digit,
-             struct scratch tmp)
+count_digits(uint64_t total[BINS], struct mat z, float floor, uint32_t prefix, struct digit digit,
+             size_t stride, struct scratch tmp)
 {
-    size_t count = mat_count(z), bins = (size_t)1 << digit.bits;
+    size_t rows = (z.rows + stride - 1) / stride, bins = (size_t)1 << digit.bits;
     int workers = (int)cpu_workers(tmp, BINS * sizeof(uint64_t));
     uint64_t *all = tmp.at;
     memset(all, 0, (size_t)workers * BINS * sizeof *all);
 #pragma omp parallel for schedule(static) num_threads(workers)
-    for (size_t part = 0; part < PARTS; part++) {
+    for (size_t row = 0; row < rows; row++) {
         uint64_t *bin = all + (size_t)omp_get_thread_num() * BINS;
-        for (size_t i = part_from(part, PARTS, count); i < part_from(part + 1, PARTS, count); i++) {
-            uint32_t bits;
-            memcpy(&bits, z.at + i, sizeof bits);
-            uint32_t above = digit.shift + digit.bits < 31 ? bits >> (digit.shift + digit.bits) : 0;
-            if (z.at[i] > 0 && above == prefix)
-                bin[bits >> digit.shift & (bins - 1)]++;
-        }
+        const float *values = mat_row(z, row * stride);
+        unsigned top = digit.shift + digit.bits;
+        for (size_t from = 0; from < z.cols; from += VEC_RUN_BITS)
+            for (uint32_t on = vec_above(values + from, vec_run(from, z.cols), floor); on;
+                 on &= on - 1) {
+                uint32_t bits;
+                memcpy(&bits, values + from + vec_first(on), sizeof bits);
+                if (top == 31 || bits >> top == prefix)
+                    bin[bits >> digit.shift & (bins - 1)]++;
+            }
     }
     memset(total, 0, BINS * sizeof *total);
     for (size_t worker = 0; worker < (size_t)workers; worker++)
         for (size_t bin = 0; bin < bins; bin++)
             total[bin] += all[worker * BINS + bin];
+}
+
+static float
+of_bits(uint32_t bits)
+{
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+// A floor that leaves most of a batch below it, from one row in 32: where twice the share that is
+// wanted lies above. A guess: whoever uses it must find n values above.
+static float
+guess_floor(uint64_t total[BINS], struct mat z, size_t n, struct digit digit, struct scratch tmp)
+{
+    enum { STRIDE = 32 };
+    if (z.rows < 8 * STRIDE)
+        return 0;
+    count_digits(total, z, 0, 0, digit, STRIDE, tmp);
+    size_t want = 2 * n / STRIDE + 1, above = 0, bin = BINS - 1;
+    while (bin > 0 && above < want)
+        above += total[bin--];
+    return above < want ? 0 : nextafterf(of_bits((uint32_t)(bin + 1) << digit.shift), 0);
 }
 
 // f = z where z >= least, and of those equal to it only the first `ties` in row-major order.
@@ -174,27 +220,35 @@ cpu_batchtopk(struct mat f, struct mat z, size_t n, struct scratch tmp)
 {
     assert(mat_same_shape(f, z));
     static const struct digit digits[] = {{20, 11}, {10, 10}, {0, 10}};
-    uint64_t total[BINS];
+    uint64_t total[BINS], all = 0;
+    float floor = guess_floor(total, z, n, digits[0], tmp);
+    for (;;) {
+        count_digits(total, z, floor, 0, digits[0], 1, tmp);
+        all = 0;
+        for (size_t bin = 0; bin < BINS; bin++)
+            all += total[bin];
+        if (all >= n || !(floor > 0))
+            break;
+        floor = 0; // the guess was too high
+    }
+    size_t left = all < n ? all : n, equal = 0; // of the values under `prefix`, `left` are kept
+    if (left == 0) {
+        memset(f.at, 0, mat_count(f) * sizeof(float));
+        return 0;
+    }
     uint32_t prefix = 0;
-    size_t left = n, equal = 0; // of the values under `prefix`, the `left` largest are kept
     for (size_t pass = 0; pass < 3; pass++) {
-        count_digits(total, z, prefix, digits[pass], tmp);
-        size_t bin = ((size_t)1 << digits[pass].bits) - 1, all = 0;
-        for (size_t i = 0; pass == 0 && i <= bin; i++)
-            all += total[i];
-        if (pass == 0 && all < left)
-            left = all; // fewer positive values than n
-        if (left == 0) {
-            memset(f.at, 0, mat_count(f) * sizeof(float));
-            return 0;
-        }
+        if (pass > 0)
+            count_digits(total, z, floor, prefix, digits[pass], 1, tmp);
+        size_t bin = ((size_t)1 << digits[pass].bits) - 1;
         for (; total[bin] < left; bin--)
             left -= total[bin];
         equal = total[bin];
         prefix = prefix << digits[pass].bits | (uint32_t)bin;
+        float edge = nextafterf(of_bits(prefix << digits[pass].shift), 0);
+        floor = edge > floor ? edge : floor; // nothing below the bin matters any more
     }
-    float least;
-    memcpy(&least, &prefix, sizeof least);
+    float least = of_bits(prefix);
     keep_above(f, z, least, equal, left);
     return least;
 }

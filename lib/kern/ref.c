@@ -129,8 +129,7 @@ ref_jumprelu(struct mat f, struct mat z, const float *tau)
 static bool
 near_the_jump(const struct jump *jump, size_t b, size_t i)
 {
-    float u = (mat_row(jump->z, b)[i] - jump->tau[i]) / jump->width;
-    return fabsf(u) < 0.5f;
+    return fabsf(mat_row(jump->z, b)[i] - jump->tau[i]) < 0.5f * jump->width;
 }
 
 static void

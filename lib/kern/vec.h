@@ -40,9 +40,25 @@ vec_dot(const float *a, const float *b, size_t n)
     return lanes_sum((s0 + s1) + (s2 + s3)) + tail;
 }
 
-// out += v a
+// The largest of n, a multiple of LANES, at least LANES.
+static inline float
+vec_max(const float *a, size_t n)
+{
+    float most[LANES];
+    for (size_t l = 0; l < LANES; l++)
+        most[l] = a[l];
+    for (size_t c = LANES; c < n; c += LANES)
+        for (size_t l = 0; l < LANES; l++)
+            most[l] = a[c + l] > most[l] ? a[c + l] : most[l];
+    for (size_t half = LANES / 2; half > 0; half /= 2)
+        for (size_t l = 0; l < half; l++)
+            most[l] = most[l + half] > most[l] ? most[l + half] : most[l];
+    return most[0];
+}
+
+// out += v a. `out` overlaps nothing, here and below.
 static inline void
-vec_add(float *out, float v, const float *a, size_t n)
+vec_add(float *restrict out, float v, const float *a, size_t n)
 {
     size_t c = 0;
     for (; c + LANES <= n; c += LANES)
@@ -53,14 +69,25 @@ vec_add(float *out, float v, const float *a, size_t n)
 
 // out += v[0] a[0] + ... + v[3] a[3]: one visit of `out` for four rows
 static inline void
-vec_add4(float *out, const float v[4], const float *const a[4], size_t n)
+vec_add4(float *restrict out, const float v[4], const float *const a[4], size_t n)
 {
+    const float v0 = v[0], v1 = v[1], v2 = v[2], v3 = v[3];
+    const float *a0 = a[0], *a1 = a[1], *a2 = a[2], *a3 = a[3];
     size_t c = 0;
     for (; c + LANES <= n; c += LANES)
-        *(lanes *)(out + c) += (v[0] * lanes_at(a[0] + c) + v[1] * lanes_at(a[1] + c)) +
-                               (v[2] * lanes_at(a[2] + c) + v[3] * lanes_at(a[3] + c));
+        *(lanes *)(out + c) += (v0 * lanes_at(a0 + c) + v1 * lanes_at(a1 + c)) +
+                               (v2 * lanes_at(a2 + c) + v3 * lanes_at(a3 + c));
     for (; c < n; c++)
-        out[c] += (v[0] * a[0][c] + v[1] * a[1][c]) + (v[2] * a[2][c] + v[3] * a[3][c]);
+        out[c] += (v0 * a0[c] + v1 * a1[c]) + (v2 * a2[c] + v3 * a3[c]);
+}
+
+// Starts to fetch a row that will be used soon: enough of it for the hardware to go on.
+static inline void
+vec_fetch(const float *a, size_t n)
+{
+    size_t lines = n / 16 < 8 ? n / 16 : 8;
+    for (size_t line = 0; line < lines; line++)
+        __builtin_prefetch(a + 16 * line);
 }
 
 // Sums of squares and of products in fp64, from short fp32 runs.
@@ -77,22 +104,39 @@ vec_square_sum(const float *a, size_t n)
     return sum;
 }
 
-// Is any of these (at most VEC_SKIP) greater than `floor`? How sparse rows are walked: run by run,
-// passing over runs with nothing in them.
-enum { VEC_SKIP = 16 };
-static inline int
-vec_any_above(const float *a, size_t n, float floor)
+// Bit c says whether a[c] > floor, for n <= VEC_RUN_BITS of them: how sparse rows are walked,
+//     for (uint32_t on = vec_above(a, n, floor); on; on &= on - 1)
+//         ... a[vec_first(on)] ...
+enum { VEC_RUN_BITS = 32 };
+static inline uint32_t
+vec_above(const float *a, size_t n, float floor)
 {
-    int any = 0;
-    if (n == VEC_SKIP) {
-#pragma omp simd reduction(| : any)
-        for (size_t c = 0; c < VEC_SKIP; c++)
-            any |= a[c] > floor;
-        return any;
+    uint32_t on = 0;
+#ifdef __AVX__
+    if (n == VEC_RUN_BITS) {
+        for (unsigned part = 0; part < 4; part++) {
+            int eight = __builtin_ia32_movmskps256((lanes)(lanes_at(a + part * LANES) > floor));
+            on |= (uint32_t)eight << part * LANES;
+        }
+        return on;
     }
+#endif
     for (size_t c = 0; c < n; c++)
-        any |= a[c] > floor;
-    return any;
+        on |= (uint32_t)(a[c] > floor) << c;
+    return on;
+}
+
+static inline size_t
+vec_first(uint32_t on)
+{
+    return (size_t)__builtin_ctz(on);
+}
+
+// How many of n elements are left for a run.
+static inline size_t
+vec_run(size_t from, size_t n)
+{
+    return n - from < VEC_RUN_BITS ? n - from : VEC_RUN_BITS;
 }
 
 // Row i of `count` begins part i of `parts`: a division of the work by the shape alone.

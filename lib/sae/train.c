@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Density of f below which lists beat products, by bench/step.
+// Density of f below which lists beat products. Measured (2 cores AVX2, d 576, B 2048): at k 4096
+// they meet at 0.14, at k 16384, where W_d no longer fits the cache, at about 0.09.
 static const double measured_lists_below = 0.10;
 
 // One shelf while it is laid out: with no memory yet, it only adds up.

@@ -766,6 +766,45 @@ competition_in_less_scratch_is_the_same(void **unused)
     fences_hold();
 }
 
+// Large enough for the floors that spare most values a second look, and inputs that mislead them.
+static void
+selections_are_exact_whatever_floor_was_guessed(void **unused)
+{
+    (void)unused;
+    enum { ROWS = 300, COLS = 200, WIDE = 2100 };
+    for (int way = 0; way < 4; way++) {
+        struct mat z = way == 1 ? coarse(ROWS, COLS) : given(ROWS, COLS), f[RUNS];
+        double least[RUNS];
+        for (size_t n = 0; n < mat_count(z); n++) {
+            bool sampled = n / COLS % 32 == 0;
+            if (way == 2) // the sample sees only large values
+                z.at[n] = fabsf(z.at[n]) * (sampled ? 1000 : 1);
+            if (way == 3) // or next to nothing
+                z.at[n] = sampled ? -1 : z.at[n];
+        }
+        EACH(run)
+        {
+            f[run] = fresh(ROWS, COLS);
+            least[run] = (double)kern->batchtopk(f[run], z, 400, scratch(ROWS, 1, COLS));
+        }
+        agree(f, 0, "batchtopk");
+        agree_numbers(least, 0, "the least value kept");
+        fences_hold();
+    }
+    for (int way = 0; way < 4; way++) {
+        struct mat z = way == 1 ? coarse(3, WIDE) : given(3, WIDE), f[RUNS];
+        for (size_t n = 0; n < mat_count(z) && way >= 2; n++)
+            z.at[n] = way == 2 ? (n % 32 == 5 ? 1 : -1) : n % 200 < 30 ? 1 + z.at[n] : -1;
+        EACH(run)
+        {
+            f[run] = fresh(3, WIDE);
+            kern->topk(f[run], z, 30, scratch(3, 1, WIDE));
+        }
+        agree(f, 0, "topk");
+        fences_hold();
+    }
+}
+
 static void
 ties_go_to_the_lower_index(void **unused)
 {
@@ -844,6 +883,7 @@ main(void)
         cmocka_unit_test(competition_is_right_across_tiles),
         cmocka_unit_test(nothing_competes_beyond_a_cosine_of_one),
         cmocka_unit_test(competition_in_less_scratch_is_the_same),
+        cmocka_unit_test(selections_are_exact_whatever_floor_was_guessed),
         cmocka_unit_test(ties_go_to_the_lower_index),
         cmocka_unit_test(devices_are_known_or_refused),
         cmocka_unit_test(sizes_that_do_not_fit_are_noticed),
