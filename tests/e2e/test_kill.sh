@@ -26,7 +26,7 @@ for victim in trainer producer evaluator; do
     wait_step "kill-$victim" $step 60 || bad "kill-$victim made no progress to step $step"
     kill_once "osae-$victim" "kill-$victim" || bad "no $victim to kill"
   done
-  check "osae run goes on when the $victim is killed three times" wait $run
+  check "osae run goes on when the $victim is killed three times" wait $run || tail -20 "$work/kill-$victim.log"
   check "it was killed three times" [ "$(grep -c "the $victim ended (signal 9)" "$work/kill-$victim.log")" = 3 ]
   check "and ends with the same bits ($victim)" same_as calm "kill-$victim"
 done
