@@ -24,7 +24,8 @@ struct watch {
     uint64_t step;
     double loss, l0, fvu, dead;
     bool has_step;
-    double pace; // seconds a step, smoothed, computing and waiting
+    double pace; // seconds a step, computing and waiting: the mean at first, then smoothed
+    unsigned paced;
     // the evaluator
     char eval_state[33];
     double eval_share;
@@ -86,7 +87,10 @@ hear_trainer(struct watch *w, const struct heard *heard)
     const struct named *values = &heard->metric->values;
     double seconds =
         named_get_real(values, "step_seconds", 0) + named_get_real(values, "wait_seconds", 0);
-    w->pace = w->has_step ? 0.95 * w->pace + 0.05 * seconds : seconds;
+    // The first batch waited for a whole block of model work: it says nothing about the rest.
+    if (w->has_step && w->paced < 20)
+        w->paced++;
+    w->pace += (seconds - w->pace) / (w->paced ? w->paced : 1);
     w->step = heard->metric->step;
     w->loss = named_get_real(values, "loss", (double)NAN);
     w->l0 = named_get_real(values, "l0", (double)NAN);

@@ -234,6 +234,21 @@ take_step(struct trainer *t, const struct told *told)
     publisher_send(t->publisher, MESSAGE_METRIC, &metric);
 }
 
+// Evaluators may hand results in before the producer has been heard of, and so before there is a
+// persist thread; the list is then told once there is one.
+static void
+spare_and_retain(struct trainer *t)
+{
+    if (!t->saver_watched)
+        return;
+    uint64_t pins[PINS_MOST];
+    size_t best = t->set->ckpt.keep_best, unevaluated = t->set->ckpt.keep_unevaluated;
+    size_t count =
+        board_pins(t->board, pins, best < 8 ? best : 8, unevaluated < 48 ? unevaluated : 48);
+    saver_retain(training_saver(t->training), pins, count);
+    board_sweep(t->board, t->run);
+}
+
 static void
 take_told(struct trainer *t, const struct told *told)
 {
@@ -246,6 +261,7 @@ take_told(struct trainer *t, const struct told *told)
         if (told->place.next > 0)
             datafeed_durable(t->feed, told->place.next);
         t->saved_at = tick_ms();
+        spare_and_retain(t);
         enter(t, "running");
         notify("READY=1");
         break;
@@ -302,17 +318,6 @@ answer_waiting(struct trainer *t, const struct saved *saved)
         control_reply(t->control, t->waiting[i], &reply);
     }
     t->waiting_count = 0;
-}
-
-static void
-spare_and_retain(struct trainer *t)
-{
-    uint64_t pins[PINS_MOST];
-    size_t best = t->set->ckpt.keep_best, unevaluated = t->set->ckpt.keep_unevaluated;
-    size_t count =
-        board_pins(t->board, pins, best < 8 ? best : 8, unevaluated < 48 ? unevaluated : 48);
-    saver_retain(training_saver(t->training), pins, count);
-    board_sweep(t->board, t->run);
 }
 
 static void
