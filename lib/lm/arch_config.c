@@ -43,7 +43,7 @@ size(size_t *out, const struct config *c, const char *key)
         return FAIL(DAMAGED, "%s: has no %s", c->path, key);
     if (!json_is_integer(value) || json_integer_value(value) < 1 ||
         json_integer_value(value) > ARCH_SIZE_MOST)
-        return FAIL(DAMAGED, "%s: %s is %.0f, wanted a whole number from 1 to %d", c->path, key,
+        return FAIL(DAMAGED, "%s: %s is %.15g, wanted a whole number from 1 to %d", c->path, key,
                     json_number_value(value), ARCH_SIZE_MOST);
     *out = (size_t)json_integer_value(value);
     return STATUS_OK;
