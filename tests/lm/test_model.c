@@ -185,6 +185,19 @@ llama_from_a_quantised_gguf(void **unused)
     check_family("tiny-llama/tiny-llama-q4_1.gguf", "tiny-llama/golden-q4_1.safetensors");
 }
 
+static void
+the_other_families(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"tiny-qwen2", "tiny-qwen3", "tiny-gpt2", "tiny-gpt_neox",
+                                        "tiny-gpt_neox-sequential"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char golden[64];
+        snprintf(golden, sizeof golden, "%s/golden.safetensors", names[i]);
+        check_family(names[i], golden);
+    }
+}
+
 // Contexts of every length up to 40 against the whole: what follows a position never matters, and
 // tiles of attention that hang over the end repeat the right rows.
 static void
@@ -356,6 +369,7 @@ main(void)
         cmocka_unit_test(gemma2_from_a_gguf),
         cmocka_unit_test(llama_from_shards),
         cmocka_unit_test(llama_from_a_quantised_gguf),
+        cmocka_unit_test(the_other_families),
         cmocka_unit_test(short_contexts_are_the_beginning_of_long_ones),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_neighbours),
         cmocka_unit_test(bf16_products_stay_near),
