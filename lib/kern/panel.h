@@ -7,7 +7,7 @@
 // Why beside oneDNN: its plain product packs W again in every call, and on CPUs without AVX-512 its
 // "packed" formats are plain ones and bf16 does not exist. On AVX2 (bench/gemm.c) this kernel is
 // level with dnnl_sgemm at 512 rows a call and well ahead at the 64 to 128 rows that keep a forward
-// pass in the caches (dnnl_sgemm falls from 88 to 65 % of the peak there).
+// pass in the caches (dnnl_sgemm falls from 88 to 63 - 77 % of the peak there).
 //
 // A row of C is a function of that row of A and of W alone: its bits depend neither on m, nor on
 // where the row stands, nor on the threads.
