@@ -9,9 +9,15 @@
 
 #define NEVER INT64_MAX
 
-enum { ATTACH_AGAIN_MS = 2000, STRIKES = 3, STRIKES_MS = 600000, EVENTS_MOST = 4 * PRODUCERS_MOST };
+enum {
+    ATTACH_AGAIN_MS = 2000,
+    DETACH_MS = 500,
+    STRIKES = 3,
+    STRIKES_MS = 600000,
+    EVENTS_MOST = 4 * PRODUCERS_MOST
+};
 
-enum phase { PHASE_IDLE, PHASE_ATTACHING, PHASE_ATTACHED };
+enum phase { PHASE_IDLE, PHASE_ATTACHING, PHASE_ATTACHED, PHASE_DETACHING };
 
 // One producer.
 struct source {
@@ -390,6 +396,10 @@ receive_detached(struct dataclient *client, size_t p, const struct msg_detached 
                  int64_t now)
 {
     struct source *source = &client->sources[p];
+    if (source->phase == PHASE_DETACHING && detached->r == source->request) {
+        source->phase = PHASE_IDLE;
+        return;
+    }
     if (source->phase != PHASE_ATTACHED || detached->gen != source->gen) {
         client->stale++;
         return;
@@ -532,12 +542,13 @@ next_of_source(struct dataclient *client, struct source *source, int64_t now, st
     if (client->leaving && source->phase != PHASE_ATTACHED)
         return false;
     if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED)) {
-        source->phase = PHASE_IDLE;
+        source->phase = client->leaving ? PHASE_DETACHING : PHASE_IDLE;
+        source->attach_at = now;
         source->let_go = false;
         memset(out, 0, sizeof *out);
         out->type = MESSAGE_DETACH;
         out->detach.lk = source->link.lk;
-        out->detach.i = link_request(&source->link);
+        out->detach.i = source->request = link_request(&source->link);
         out->detach.gen = source->gen;
         out->detach.app = client->app;
         out->detach.dur = client->dur;
@@ -591,7 +602,10 @@ dataclient_next(struct dataclient *client, int64_t now, struct dataclient_action
             out->what = DATACLIENT_SEND;
             return true;
         }
-        if (client->leaving)
+        // Its answer is the last that comes: a socket closed in the middle of a batch would leave
+        // the library with half a message, which it then never frees.
+        if (client->leaving && (source->phase != PHASE_DETACHING || source->link.state != LINK_UP ||
+                                now - source->attach_at >= DETACH_MS))
             link_leave(&source->link);
         enum link_state before = source->link.state;
         enum link_do what = link_next(&source->link, now, &out->message);
@@ -620,7 +634,9 @@ dataclient_wake(const struct dataclient *client)
         int64_t then = link_wake(&source->link);
         if (source->link.state == LINK_UP) {
             int64_t more = NEVER;
-            if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED))
+            if (source->phase == PHASE_DETACHING)
+                more = source->attach_at + DETACH_MS;
+            else if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED))
                 more = 0;
             else if (source->phase == PHASE_IDLE && wants_more(client, source))
                 more = source->wait_until;
@@ -661,6 +677,9 @@ dataclient_look(const struct dataclient *client, struct dataclient_view *view)
                                      .links_lost = client->links_lost,
                                      .dupname = client->dupname};
     memcpy(view->pause_words, client->pause_words, sizeof view->pause_words);
+    view->gone = client->leaving;
+    for (size_t p = 0; p < client->set.producers; p++)
+        view->gone &= !client->sources[p].link.open;
     for (size_t i = 0; i < client->set.win; i++)
         view->staged += client->staged[i].full;
     for (size_t p = 0; p < client->set.producers; p++) {

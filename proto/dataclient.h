@@ -68,7 +68,7 @@ void dataclient_applied(struct dataclient *client, uint64_t seq);
 // Every batch below `next` is inside a durable checkpoint.
 void dataclient_durable(struct dataclient *client, uint64_t next);
 void dataclient_resume(struct dataclient *client);
-// Gives the attachments and links up, politely.
+// Gives the attachments and links up, politely: within half a second `gone`.
 void dataclient_leave(struct dataclient *client);
 
 // ---- what to do now: call until false, after every event and whenever dataclient_wake is reached.
@@ -87,6 +87,7 @@ struct dataclient_view {
     uint64_t dur, app, taken, upto, end;
     unsigned staged, attached, up;
     bool started, paused, ended; // ended: everything below `end` is applied
+    bool gone;                   // after dataclient_leave: the last link is shut
     unsigned pause_code;         // enum refusal
     char pause_words[257];
     // what went wrong and was repaired

@@ -236,6 +236,14 @@ datafeed_leave(struct datafeed *feed)
     queue_close(feed->stream);
 }
 
+bool
+datafeed_gone(const struct datafeed *feed)
+{
+    struct dataclient_view view;
+    dataclient_look(feed->client, &view);
+    return view.gone;
+}
+
 void
 datafeed_resume(struct datafeed *feed)
 {

@@ -28,8 +28,10 @@ void datafeed_close(struct datafeed **feed);
 // ---- comm thread
 // Everything there is to do now; returns when to come again at the latest (tick_ms).
 int64_t datafeed_turn(struct datafeed *feed, int64_t now);
-// Gives everything up politely in the next turn, and ends the compute thread's waits.
+// Gives everything up politely, and ends the compute thread's waits. Turn until datafeed_gone: half
+// a second at most. The feed is closed after the compute thread has given its batches back.
 void datafeed_leave(struct datafeed *feed);
+bool datafeed_gone(const struct datafeed *feed);
 // After a pause (dataclient_view.paused) whose cause is cured.
 void datafeed_resume(struct datafeed *feed);
 // What happened; already said to stderr. false: nothing more.
