@@ -1,5 +1,6 @@
 #include "proto/control.h"
 
+#include "lib/base/say.h"
 #include "lib/base/tick.h"
 
 #include <assert.h>
@@ -24,9 +25,9 @@ struct control {
     uint32_t tickets;
     // replies to commands, newest last, in a ring
     struct {
-        bool used;
         struct hash128 idem;
-        struct msg_reply *reply; // allocated on first use, then reused
+        unsigned char *frame; // NULL: free
+        size_t bytes;
     } kept[CONTROL_REPLIES];
     size_t kept_next;
     uint64_t malformed;
@@ -35,6 +36,7 @@ struct control {
     struct msg_cmd cmd;
     struct msg_cklist list;
     struct msg_result result;
+    struct msg_reply again;
     struct request waiting;
     bool has_waiting;
     unsigned char out[FRAME_MOST];
@@ -78,7 +80,7 @@ control_close(struct control **control)
     if (!c)
         return;
     for (size_t i = 0; i < CONTROL_REPLIES; i++)
-        free(c->kept[i].reply);
+        free(c->kept[i].frame);
     port_close(&c->port);
     links_free(&c->links);
     codec_free(&c->codec);
@@ -92,21 +94,25 @@ control_state(struct control *control, const char *state)
     snprintf(control->links->state, sizeof control->links->state, "%s", state);
 }
 
-// A message that cannot be encoded or sent is lost, as on the wire: the client asks again.
-static void
+// A message that cannot be sent is lost, as on the wire: the client asks again. False: it cannot be
+// encoded, and asking again would not help.
+static bool
 say_to(struct control *c, uint64_t route, enum message_type type, const void *message)
 {
     size_t bytes;
-    if (message_encode(c->codec, c->out, sizeof c->out, &bytes, type, message) != STATUS_OK)
-        return;
+    if (message_encode(c->codec, c->out, sizeof c->out, &bytes, type, message) != STATUS_OK) {
+        say(SAY_ERROR, "%s", status_words());
+        return false;
+    }
     if (port_send(c->port, route, c->out, bytes, NULL, 0, NULL) == PORT_GONE)
         links_drop_route(c->links, route);
+    return true;
 }
 
 static void
 say_small(struct control *c, uint64_t route, const struct message *message)
 {
-    say_to(c, route, message->type, &message->hello);
+    (void)say_to(c, route, message->type, &message->hello);
 }
 
 static void
@@ -117,26 +123,31 @@ refuse(struct control *c, uint64_t route, uint64_t request, enum refusal code, c
     say_small(c, route, &answer);
 }
 
-static struct msg_reply *
+// The reply to a command answered before, into c->again; false: none is remembered.
+static bool
 find_kept(struct control *c, struct hash128 idem)
 {
     for (size_t i = 0; i < CONTROL_REPLIES; i++)
-        if (c->kept[i].used && hash128_same(c->kept[i].idem, idem))
-            return c->kept[i].reply;
-    return NULL;
+        if (c->kept[i].frame && hash128_same(c->kept[i].idem, idem))
+            return message_decode(c->codec, c->kept[i].frame, c->kept[i].bytes, MESSAGE_REPLY,
+                                  &c->again, NULL) == STATUS_OK;
+    return false;
 }
 
+// As frames: a reply fills a fraction of its struct.
 static void
 keep(struct control *c, struct hash128 idem, const struct msg_reply *reply)
 {
-    size_t at = c->kept_next++ % CONTROL_REPLIES;
-    if (!c->kept[at].reply)
-        c->kept[at].reply = malloc(sizeof *reply);
-    c->kept[at].used = c->kept[at].reply != NULL;
-    if (!c->kept[at].used)
+    size_t at = c->kept_next++ % CONTROL_REPLIES, bytes;
+    free(c->kept[at].frame);
+    c->kept[at].frame = NULL;
+    if (message_encode(c->codec, c->out, sizeof c->out, &bytes, MESSAGE_REPLY, reply) != STATUS_OK)
         return;
     c->kept[at].idem = idem;
-    *c->kept[at].reply = *reply;
+    c->kept[at].bytes = bytes;
+    c->kept[at].frame = malloc(bytes);
+    if (c->kept[at].frame)
+        memcpy(c->kept[at].frame, c->out, bytes);
 }
 
 // A request of its own, or one more voice for an open or answered one. NULL: dealt with.
@@ -145,10 +156,9 @@ admit(struct control *c, uint64_t route, uint64_t i, const struct hash128 *idem)
 {
     struct open_request *spare = NULL;
     if (idem) {
-        struct msg_reply *kept = find_kept(c, *idem);
-        if (kept) {
-            kept->r = i;
-            say_to(c, route, MESSAGE_REPLY, kept);
+        if (find_kept(c, *idem)) {
+            c->again.r = i;
+            (void)say_to(c, route, MESSAGE_REPLY, &c->again);
             return NULL;
         }
     }
@@ -301,8 +311,9 @@ control_reply(struct control *c, uint32_t ticket, struct msg_reply *reply)
 {
     struct open_request *open = take_ticket(c, ticket);
     reply->r = open->i;
-    say_to(c, open->route, MESSAGE_REPLY, reply);
-    if (open->has_idem)
+    if (!say_to(c, open->route, MESSAGE_REPLY, reply))
+        refuse(c, open->route, open->i, REFUSAL_INTERNAL, "the reply could not be encoded");
+    else if (open->has_idem)
         keep(c, open->idem, reply);
     open->ticket = 0;
 }
@@ -312,7 +323,8 @@ control_list(struct control *c, uint32_t ticket, struct msg_cklistr *list)
 {
     struct open_request *open = take_ticket(c, ticket);
     list->r = open->i;
-    say_to(c, open->route, MESSAGE_CKLISTR, list);
+    if (!say_to(c, open->route, MESSAGE_CKLISTR, list))
+        refuse(c, open->route, open->i, REFUSAL_INTERNAL, "the list could not be encoded");
     open->ticket = 0;
 }
 

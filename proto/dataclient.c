@@ -677,7 +677,7 @@ dataclient_look(const struct dataclient *client, struct dataclient_view *view)
                                      .links_lost = client->links_lost,
                                      .dupname = client->dupname};
     memcpy(view->pause_words, client->pause_words, sizeof view->pause_words);
-    view->gone = client->leaving;
+    view->leaving = view->gone = client->leaving;
     for (size_t p = 0; p < client->set.producers; p++)
         view->gone &= !client->sources[p].link.open;
     for (size_t i = 0; i < client->set.win; i++)

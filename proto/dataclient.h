@@ -87,7 +87,7 @@ struct dataclient_view {
     uint64_t dur, app, taken, upto, end;
     unsigned staged, attached, up;
     bool started, paused, ended; // ended: everything below `end` is applied
-    bool gone;                   // after dataclient_leave: the last link is shut
+    bool leaving, gone;          // gone: the last link is shut
     unsigned pause_code;         // enum refusal
     char pause_words[257];
     // what went wrong and was repaired

@@ -1,13 +1,15 @@
 #include "proto/datafeed.h"
 
 #include "lib/base/say.h"
+#include "lib/base/tick.h"
 #include "lib/host/queue.h"
 #include "proto/frame.h"
 
 #include <assert.h>
 #include <stdlib.h>
+#include <time.h>
 
-enum { RECEIVE_MOST = 256, NOTICES_MOST = 64, ORDERS_MOST = 1024 };
+enum { RECEIVE_MOST = 256, NOTICES_MOST = 64, ORDERS_MOST = 1024, FAREWELL_MS = 600 };
 
 enum order_kind { ORDER_START, ORDER_APPLIED, ORDER_DURABLE };
 struct order {
@@ -70,6 +72,14 @@ datafeed_close(struct datafeed **feed)
     struct datafeed *f = *feed;
     if (!f)
         return;
+    struct dataclient_view view = {0};
+    if (f->client)
+        dataclient_look(f->client, &view);
+    if (view.leaving)
+        for (int64_t until = tick_ms() + FAREWELL_MS; !datafeed_gone(f) && tick_ms() < until;) {
+            (void)datafeed_turn(f, tick_ms());
+            nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        }
     for (size_t p = 0; p < PRODUCERS_MOST; p++)
         port_close(&f->ports[p]);
     for (size_t i = 0; i < WINDOW_MOST; i++)

@@ -28,8 +28,9 @@ void datafeed_close(struct datafeed **feed);
 // ---- comm thread
 // Everything there is to do now; returns when to come again at the latest (tick_ms).
 int64_t datafeed_turn(struct datafeed *feed, int64_t now);
-// Gives everything up politely, and ends the compute thread's waits. Turn until datafeed_gone: half
-// a second at most. The feed is closed after the compute thread has given its batches back.
+// Gives everything up politely, and ends the compute thread's waits. It takes some turns until
+// datafeed_gone, half a second at most; datafeed_close waits for what is left of that. The feed is
+// closed after the compute thread has ended.
 void datafeed_leave(struct datafeed *feed);
 bool datafeed_gone(const struct datafeed *feed);
 // After a pause (dataclient_view.paused) whose cause is cured.

@@ -166,27 +166,31 @@ subscriber_close(struct subscriber **subscriber)
     *subscriber = NULL;
 }
 
-// How many of this topic were missed since the last one; a new incarnation counts anew.
-static uint64_t
-missed(struct subscriber *s, const char *topic, const struct wire_stamp *stamp)
+// How many of this topic were missed just before this one, in *lost: numbers are consecutive within
+// an incarnation, and a new one begins at 1. False: a repetition, or an earlier incarnation's
+// ghost.
+static bool
+follow(struct subscriber *s, const char *topic, const struct wire_stamp *stamp, uint64_t *lost)
 {
+    *lost = 0;
     size_t i = 0;
     while (i < s->topics && strcmp(s->seen[i].topic, topic) != 0)
         i++;
     if (i == s->topics) {
         if (s->topics == TOPICS_MOST)
-            return 0; // more topics than anybody of ours publishes: not counted
+            return true; // more topics than anybody of ours publishes: not counted
         snprintf(s->seen[s->topics++].topic, sizeof s->seen[i].topic, "%s", topic);
         s->seen[i].inc = stamp->inc;
         s->seen[i].tq = stamp->tq;
-        return 0;
+        return true; // we came late: what was before was not missed
     }
-    uint64_t lost = 0;
-    if (s->seen[i].inc == stamp->inc && stamp->tq > s->seen[i].tq)
-        lost = stamp->tq - s->seen[i].tq - 1;
+    bool same = s->seen[i].inc == stamp->inc;
+    if (stamp->inc < s->seen[i].inc || (same && stamp->tq <= s->seen[i].tq) || stamp->tq == 0)
+        return false;
+    *lost = stamp->tq - (same ? s->seen[i].tq : 0) - 1;
     s->seen[i].inc = stamp->inc;
     s->seen[i].tq = stamp->tq;
-    return lost;
+    return true;
 }
 
 bool
@@ -210,8 +214,8 @@ subscriber_next(struct subscriber *s, struct heard *out)
         if (!good)
             continue;
         *out = (struct heard){.type = type, .metric = &s->message.metric, .topic = s->topic};
-        out->lost = missed(s, s->topic, out->stamp);
-        return true;
+        if (follow(s, s->topic, out->stamp, &out->lost))
+            return true;
     }
     return false;
 }
