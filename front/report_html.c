@@ -91,7 +91,7 @@ plot_curve(FILE *out, struct plot plot, struct plot_point *room, const struct re
 {
     plot.title = curve_rows[row].name;
     plot.doc = curve_rows[row].doc;
-    plot.log = row == CURVE_LOSS || row == CURVE_L0;
+    plot.log = row != CURVE_DEAD;
     for (size_t i = 0; i < count; i++) {
         plot.series[plot.count++] =
             (struct plot_series){runs[i].name, room, runs[i].curve_count, false, i};
