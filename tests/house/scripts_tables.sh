@@ -38,7 +38,7 @@ grep -q 'lambda_t: 0 ' "$scratch/last.yaml" || fail 'the settings of the last ru
 # A third of the length, in names of their own.
 : >"$scratch/runs.log"
 run_tables 62
-expect 'short' "$(line_of tables-orthogonal-62)" '*trainer.steps=62 --set curriculum.recon_end=7 --set curriculum.sparsity_end=20 --set curriculum.theta_steps=10 --set optimiser.warmup=7 --set optimiser.decay=19'
+expect 'short' "$(line_of tables-orthogonal-62)" '*trainer.steps=62 --set curriculum.recon_end=5 --set curriculum.sparsity_end=19 --set curriculum.theta_steps=12 --set optimiser.warmup=6 --set optimiser.decay=19'
 
 # What is finished is not run again.
 : >"$scratch/runs.log"
