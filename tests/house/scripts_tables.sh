@@ -43,7 +43,7 @@ expect 'short' "$(line_of tables-orthogonal-62)" '*trainer.steps=62 --set curric
 # What is finished is not run again.
 : >"$scratch/runs.log"
 mkdir -p "$scratch/runs/tables-topk/eval/core"
-touch "$scratch/runs/tables-topk/eval/core/tables-topk_step-000000000186_eval_results.json"
+touch "$scratch/runs/tables-topk/eval/core/tables-topk_step-000000000200_eval_results.json"
 run_tables
 expect 'six runs' "$(wc -l <"$scratch/runs.log")" 6
 expect 'said' "$err" '*tables: tables-topk: finished before*'
