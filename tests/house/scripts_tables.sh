@@ -35,15 +35,22 @@ expect 'no temporal' "$(line_of tables-no-temporal)" '*=tables-no-temporal --set
 expect 'orthogonal' "$(grep -c 'run.name=tables-orthogonal$' "$scratch/runs.log")" 1
 grep -q 'lambda_t: 0 ' "$scratch/last.yaml" || fail 'the settings of the last run do not hold'
 
-# A third of the length, in names of their own.
+# Half the length, in names of their own: the phases keep their share of whatever the quickstart says.
+value() { (cd "$root" && "$real" config config/quickstart.yaml 2>/dev/null) | awk -v key="$1" '$1 == key { print $2 }'; }
+all=$(value trainer.steps)
+half=$((all / 2))
 : >"$scratch/runs.log"
-run_tables 62
-expect 'short' "$(line_of tables-orthogonal-62)" '*trainer.steps=62 --set curriculum.recon_end=5 --set curriculum.sparsity_end=19 --set curriculum.theta_steps=12 --set optimiser.warmup=6 --set optimiser.decay=19'
+run_tables $half
+want="trainer.steps=$half"
+for key in curriculum.recon_end curriculum.sparsity_end curriculum.theta_steps optimiser.warmup optimiser.decay; do
+    want+=" --set $key=$((($(value $key) * half * 2 + all) / (2 * all)))"
+done
+expect 'short' "$(line_of "tables-orthogonal-$half")" "*$want"
 
 # What is finished is not run again.
 : >"$scratch/runs.log"
 mkdir -p "$scratch/runs/tables-topk/eval/core"
-touch "$scratch/runs/tables-topk/eval/core/tables-topk_step-000000000200_eval_results.json"
+touch "$scratch/runs/tables-topk/eval/core/tables-topk_step-$(printf %012d "$all")_eval_results.json"
 run_tables
 expect 'six runs' "$(wc -l <"$scratch/runs.log")" 6
 expect 'said' "$err" '*tables: tables-topk: finished before*'
