@@ -4,7 +4,8 @@ target_compile_definitions(osae_flags INTERFACE _GNU_SOURCE OSAE_VERSION="${PROJ
 target_compile_options(osae_flags INTERFACE
   -Wall -Wextra -Wpedantic -Werror -Wshadow -Wvla -Wundef -Wformat=2 -Wconversion
   -Wdouble-promotion -Wcast-qual -Wpointer-arith -Wwrite-strings -Wstrict-prototypes
-  -Wmissing-prototypes -fno-common -fno-math-errno -fno-trapping-math -g)
+  -Wmissing-prototypes -fno-common -fno-math-errno -fno-trapping-math -g
+  -Wno-psabi) # vectors wider than the machine's stay inside one file: no ABI to change
 # At -O3 gcc inlines across TRY without knowing that a FAIL is never OK, and suspects outputs that every
 # path sets; the dev build (-O1) keeps the warning.
 target_compile_options(osae_flags INTERFACE $<$<CONFIG:Release>:-Wno-maybe-uninitialized>)

@@ -22,12 +22,12 @@ enum { SIMD_LANES = 8 };
 #define SIMD_STORE(p, v) _mm256_storeu_ps(p, v)
 #define SIMD_FMA(a, b, c) _mm256_fmadd_ps(a, b, c)
 #else
-typedef float simd __attribute__((vector_size(32)));
-enum { SIMD_LANES = 8 };
+typedef float simd __attribute__((vector_size(16)));
+enum { SIMD_LANES = 4 };
 static inline simd
 simd_set(float x)
 {
-    return (simd){x, x, x, x, x, x, x, x};
+    return (simd){x, x, x, x};
 }
 static inline simd
 simd_load(const float *p)
