@@ -35,7 +35,7 @@ enum field_type {
 
 enum field_flag {
     FIELD_OPTIONAL = 1,   // messages: may be absent (then zero)
-    FIELD_TRAJECTORY = 2, // settings: decides the run's numbers (protocol.md 20)
+    FIELD_TRAJECTORY = 2, // settings: decides the run's numbers
     FIELD_HOT = 4,        // settings: may be changed while running
     FIELD_SIZE = 8,       // settings: a byte count, may be written 64MiB
     FIELD_AUTO = 16,      // settings: the word `auto` is allowed and reads as 0 (texts: as "")

@@ -37,7 +37,7 @@ void file_map_close(struct file_map *map);
 
 // All of it, through short writes and EINTR.
 CHECKED enum status file_write_all(int fd, const char *path, const void *at, size_t bytes);
-// protocol.md 12.4: temporary in the same folder, write, fsync, rename, fsync of the folder.
+// Temporary in the same folder, write, fsync, rename, fsync of the folder.
 CHECKED enum status file_replace(const char *path, const void *at, size_t bytes);
 CHECKED enum status file_sync_folder(const char *folder);
 
