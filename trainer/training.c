@@ -2,6 +2,7 @@
 
 #include "config/render.h"
 #include "config/trajectory.h"
+#include "lib/base/memory.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
 #include "lib/host/queue.h"
@@ -89,21 +90,29 @@ card_of(const struct training *t)
     return card;
 }
 
-static void
-say_memory(const struct training *t)
+// States what the run will hold, and refuses what the machine cannot give, before it is taken.
+static enum status
+check_memory(const struct training *t, const struct recipe *recipe)
 {
     struct holding holdings[TRAIN_HOLDINGS];
-    size_t count, total = train_memory(holdings, &count, train_recipe(t->train), t->set.kern);
+    size_t count, total = train_memory(holdings, &count, recipe, t->set.kern);
     char line[512];
     size_t used = 0;
+    const double mib = 1 << 20;
     for (size_t i = 0; i < count && used < sizeof line; i++)
         used += (size_t)snprintf(line + used, sizeof line - used, "%s %.1f, ", holdings[i].name,
-                                 (double)holdings[i].bytes / (1 << 20));
-    size_t snapshot = keeper_bytes(train_recipe(t->train));
-    size_t batches = (size_t)t->knobs->data.win * t->stream.bytes;
-    say(SAY_INFO, "memory %.1f MiB = %ssnapshot %.1f, batches %.1f",
-        (double)(total + snapshot + batches) / (1 << 20), line, (double)snapshot / (1 << 20),
-        (double)batches / (1 << 20));
+                                 (double)holdings[i].bytes / mib);
+    double snapshot = (double)keeper_bytes(recipe);
+    double batches = (double)t->knobs->data.win * (double)t->stream.bytes;
+    double all = (double)total + snapshot + batches, there = memory_available();
+    if (!(all <= there))
+        return FAIL(CREATE,
+                    "the run needs %.1f MiB (%ssnapshot %.1f, batches %.1f), but %.1f MiB are "
+                    "available: fewer sae.latents or stream.rows",
+                    all / mib, line, snapshot / mib, batches / mib, there / mib);
+    say(SAY_INFO, "memory %.1f MiB = %ssnapshot %.1f, batches %.1f", all / mib, line,
+        snapshot / mib, batches / mib);
+    return STATUS_OK;
 }
 
 // A run is continued only by the settings and the stream that began it.
@@ -141,6 +150,7 @@ build(struct training *t)
                     recipe.rows, t->stream.rows);
     t->trajectory = trajectory_hash(set, t->stream.id);
     TRY(same_trajectory(t));
+    TRY(check_memory(t, &recipe));
     TRY(train_new(&t->train, &recipe, t->set.kern));
     t->x = malloc(recipe.rows * recipe.width * sizeof *t->x);
     if (!t->x)
@@ -153,7 +163,6 @@ build(struct training *t)
     struct saver *saver;
     TRY(saver_new(&saver, t->keeper, set->ckpt.keep_unevaluated + set->ckpt.keep_best + 1));
     atomic_store(&t->saver, saver);
-    say_memory(t);
 
     t->place = (struct place){.stream = t->stream.id, .chain = t->stream.id};
     if (t->set.found->found) {

@@ -1,5 +1,6 @@
 // Opening a model: what it needs, whether that is free, and taking it. The pass is in
 // model_forward.c.
+#include "lib/base/memory.h"
 #include "lib/lm/model_inside.h"
 
 #include "lib/base/bytes.h"
@@ -69,22 +70,6 @@ need_of(const struct model *m)
         need.head = (double)gemm_weight_bytes_for(HEAD_ROWS, d, precision) *
                     (double)ceil_div(a->vocab, HEAD_ROWS);
     return need;
-}
-
-// Bytes that Linux could hand out now without swapping; infinity where it does not say.
-static double
-memory_available(void)
-{
-    char line[128];
-    unsigned long long kib = 0;
-    double bytes = INFINITY;
-    FILE *file = fopen("/proc/meminfo", "re");
-    while (file && fgets(line, sizeof line, file))
-        if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
-            bytes = 1024.0 * (double)kib;
-    if (file)
-        fclose(file);
-    return bytes;
 }
 
 static enum status

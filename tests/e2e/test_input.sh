@@ -46,6 +46,7 @@ printf '{"text": "a"}\n{"text": \n' >"$work/bad.jsonl"
 with "broken JSONL" 65 "bad.jsonl:2" --set "text.files=[$work/bad.jsonl]"
 with "more steps than the text has" 78 "trainer.steps" --set trainer.steps=100000
 with "an endpoint beyond this machine" 78 "producer.data" --set producer.data=tcp://0.0.0.0:1234
+with "an SAE larger than the memory" 73 "MiB are available" --set sae.latents=16000000
 : >"$work/file"
 with "a runs folder that is a file" 73 "" --set storage.runs="$work/file/runs"
 port=$((20000 + RANDOM % 20000))
