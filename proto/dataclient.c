@@ -1,4 +1,4 @@
-#include "proto/dataclient.h"
+#include "proto/dataclient_state.h"
 
 #include "lib/base/say.h"
 
@@ -7,51 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define NEVER INT64_MAX
-
-enum { ATTACH_AGAIN_MS = 2000, DETACH_MS = 500 };
-enum { STRIKES = 3, STRIKES_MS = 600000, EVENTS_MOST = 4 * PRODUCERS_MOST };
-
-enum phase { PHASE_IDLE, PHASE_ATTACHING, PHASE_ATTACHED, PHASE_DETACHING };
-
-// One producer.
-struct source {
-    struct link link;
-    struct wire_stream stream;
-    enum phase phase;
-    uint64_t request, gen;
-    uint64_t expect;              // the first number it owns that is not staged yet
-    uint64_t seen_end, seen_hash; // its last batch we know
-    int64_t wait_until, attach_at, credit_at;
-    bool credit_due;
-    bool let_go;    // detach as soon as attached
-    unsigned tries; // attachments since the last good batch
-    unsigned strikes;
-    int64_t strikes_from;
-    uint64_t bad_q; // + 1
-    unsigned bad_count;
-    int waits;
-    char by[WIRE_NAME];
-};
-
-struct staged {
-    bool full;
-    struct taken batch;
-};
-
-struct dataclient {
-    struct dataclient_settings set;
-    struct wire_stream stream; // of the first producer greeted; shards 0: none yet
-    bool started, paused, leaving;
-    uint64_t dur, app, taken, end;
-    struct staged staged[WINDOW_MOST];
-    struct source sources[PRODUCERS_MOST];
-    unsigned pause_code, dupname;
-    char pause_words[257];
-    uint64_t batches, stale, dup, gap, overrun, badshape, badhash, reattached, links_lost;
-    struct dataclient_action events[EVENTS_MOST];
-    size_t event_first, event_count;
-};
+enum { STRIKES = 3, STRIKES_MS = 600000 };
 
 enum status
 dataclient_new(struct dataclient **out, const struct dataclient_settings *set)
@@ -79,8 +35,8 @@ dataclient_free(struct dataclient **client)
     *client = NULL;
 }
 
-__attribute__((format(printf, 4, 5))) static void
-post_event(struct dataclient *client, int level, const char *event, const char *format, ...)
+void
+dc_post_event(struct dataclient *client, int level, const char *event, const char *format, ...)
 {
     if (client->event_count == EVENTS_MOST)
         return; // the driver does not listen; what matters is in the view
@@ -106,8 +62,8 @@ pause_for(struct dataclient *client, enum refusal code, const char *format, ...)
     va_start(args, format);
     vsnprintf(client->pause_words, sizeof client->pause_words, format, args);
     va_end(args);
-    post_event(client, SAY_ERROR, "data.paused", "%s: %.200s", refusal_name(code),
-               client->pause_words);
+    dc_post_event(client, SAY_ERROR, "data.paused", "%s: %.200s", refusal_name(code),
+                  client->pause_words);
 }
 
 void
@@ -120,8 +76,8 @@ dataclient_resume(struct dataclient *client)
     }
 }
 
-static void
-attach_later(struct source *source, int64_t when)
+void
+dc_attach_later(struct source *source, int64_t when)
 {
     source->phase = PHASE_IDLE;
     source->gen = 0;
@@ -137,7 +93,7 @@ reattach(struct dataclient *client, struct source *source, int64_t now)
     client->reattached++;
     int64_t delay = source->tries == 0 ? 0 : 50LL << (source->tries < 7 ? source->tries : 7);
     source->tries++;
-    attach_later(source, now + delay);
+    dc_attach_later(source, now + delay);
 }
 
 // The third such fault within ten minutes is no accident.
@@ -150,8 +106,8 @@ strike(struct dataclient *client, size_t p, int64_t now, enum refusal code, cons
         source->strikes_from = now;
     }
     source->strikes++;
-    post_event(client, SAY_WARN, "data.fault", "producer %zu: %s (%s)", p, what,
-               refusal_name(code));
+    dc_post_event(client, SAY_WARN, "data.fault", "producer %zu: %s (%s)", p, what,
+                  refusal_name(code));
     reattach(client, source, now);
     if (source->strikes >= STRIKES)
         pause_for(client, code, "producer %zu: %s, %u times", p, what, source->strikes);
@@ -246,8 +202,8 @@ dataclient_start(struct dataclient *client, struct cursor from, uint64_t end)
 
 // ---- batches
 
-static uint64_t
-upto(const struct dataclient *client)
+uint64_t
+dc_upto(const struct dataclient *client)
 {
     uint64_t most = client->app + client->set.win;
     return most < client->end ? most : client->end;
@@ -272,7 +228,7 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
         reattach(client, source, now);
         return -1;
     }
-    if (batch->q >= upto(client)) {
+    if (batch->q >= dc_upto(client)) {
         client->overrun++;
         strike(client, p, now, REFUSAL_WINDOW, "sent more than was asked for");
         return -1;
@@ -288,8 +244,8 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
         client->badhash++;
         source->bad_count = source->bad_q == batch->q + 1 ? source->bad_count + 1 : 1;
         source->bad_q = batch->q + 1;
-        post_event(client, SAY_WARN, "data.badhash", "batch %llu arrived damaged, asking again",
-                   (unsigned long long)batch->q);
+        dc_post_event(client, SAY_WARN, "data.badhash", "batch %llu arrived damaged, asking again",
+                      (unsigned long long)batch->q);
         if (source->bad_count >= STRIKES)
             pause_for(client, REFUSAL_CORRUPT, "batch %llu arrived damaged %u times",
                       (unsigned long long)batch->q, source->bad_count);
@@ -362,16 +318,16 @@ receive_err(struct dataclient *client, size_t p, const struct msg_err *err, int6
     case REFUSAL_DENIED:
     case REFUSAL_REPLAY_MISMATCH:
         pause_for(client, (enum refusal)err->code, "producer %zu: %s", p, err->words);
-        attach_later(source, now + 1000);
+        dc_attach_later(source, now + 1000);
         return;
     case REFUSAL_WINDOW:
         strike(client, p, now, REFUSAL_WINDOW, err->words);
         return;
     case REFUSAL_REPLAY_BUSY:
         source->waits = TICK_BEHIND;
-        post_event(client, SAY_INFO, "data.busy", "producer %zu: %s, again in %u ms", p, err->words,
-                   err->retry_ms);
-        attach_later(source, now + err->retry_ms);
+        dc_post_event(client, SAY_INFO, "data.busy", "producer %zu: %s, again in %u ms", p,
+                      err->words, err->retry_ms);
+        dc_attach_later(source, now + err->retry_ms);
         // All producers or none: whoever waits here must not hold the others up elsewhere, or each
         // would wait for the other for ever.
         for (size_t o = 0; o < client->set.producers; o++) {
@@ -382,7 +338,7 @@ receive_err(struct dataclient *client, size_t p, const struct msg_err *err, int6
         }
         return;
     default:
-        attach_later(source, now + (err->retry_ms > 1000 ? err->retry_ms : 1000));
+        dc_attach_later(source, now + (err->retry_ms > 1000 ? err->retry_ms : 1000));
     }
 }
 
@@ -402,14 +358,14 @@ receive_detached(struct dataclient *client, size_t p, const struct msg_detached 
     switch (detached->code) {
     case REFUSAL_REPLAY_MISMATCH:
     case REFUSAL_DENIED:
-        attach_later(source, now + 1000);
+        dc_attach_later(source, now + 1000);
         pause_for(client, (enum refusal)detached->code, "producer %zu: %s", p, detached->words);
         return;
     case REFUSAL_WINDOW:
         strike(client, p, now, REFUSAL_WINDOW, detached->words);
         return;
     case REFUSAL_LAGGED:
-        post_event(client, SAY_WARN, "data.lagged", "producer %zu: %s", p, detached->words);
+        dc_post_event(client, SAY_WARN, "data.lagged", "producer %zu: %s", p, detached->words);
         reattach(client, source, now);
         return;
     default:
@@ -432,18 +388,18 @@ dataclient_receive(struct dataclient *client, size_t p, const struct message *me
     }
     switch (link_receive(&source->link, message, now)) {
     case LINK_IS_UP:
-        attach_later(source, now);
+        dc_attach_later(source, now);
         if (!greeted(client, p))
             source->wait_until = now + 1000;
         return -1;
     case LINK_IS_LOST:
         client->links_lost++;
-        attach_later(source, now);
+        dc_attach_later(source, now);
         return -1;
     case LINK_IS_REFUSED:
         client->dupname += message->err.code == REFUSAL_DUPNAME;
-        post_event(client, SAY_WARN, "data.refused", "producer %zu: %s: %s", p,
-                   refusal_name(message->err.code), message->err.words);
+        dc_post_event(client, SAY_WARN, "data.refused", "producer %zu: %s: %s", p,
+                      refusal_name(message->err.code), message->err.words);
         return -1;
     case LINK_NO_NEWS:
         break;
@@ -493,208 +449,4 @@ void
 dataclient_leave(struct dataclient *client)
 {
     client->leaving = true;
-}
-
-// ---- what to do now
-
-static void
-fill_attach(const struct dataclient *client, struct source *source, struct message *out)
-{
-    memset(out, 0, sizeof *out);
-    out->type = MESSAGE_ATTACH;
-    struct msg_attach *attach = &out->attach;
-    attach->lk = source->link.lk;
-    attach->i = source->request;
-    attach->stream = client->stream.id;
-    attach->from = source->expect < client->end ? source->expect : client->end;
-    attach->end = client->end;
-    attach->upto = upto(client);
-    attach->app = client->app;
-    attach->dur = client->dur;
-    attach->win = client->set.win;
-    attach->lag = client->set.lag;
-    attach->onlag = client->set.onlag;
-    memcpy(attach->group, client->set.group, sizeof attach->group);
-    attach->group_size = client->set.group_size;
-    if (source->seen_end <= attach->from) {
-        attach->seen_end = source->seen_end;
-        attach->seen_hash = source->seen_hash;
-    }
-}
-
-static bool
-wants_more(const struct dataclient *client, const struct source *source)
-{
-    return client->started && !client->paused && source->expect < client->end;
-}
-
-// What the attachment of one producer needs said.
-static bool
-next_of_source(struct dataclient *client, struct source *source, int64_t now, struct message *out)
-{
-    if (source->link.state != LINK_UP)
-        return false;
-    if (client->leaving && source->phase != PHASE_ATTACHED)
-        return false;
-    if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED)) {
-        source->phase = client->leaving ? PHASE_DETACHING : PHASE_IDLE;
-        source->attach_at = now;
-        source->let_go = false;
-        memset(out, 0, sizeof *out);
-        out->type = MESSAGE_DETACH;
-        out->detach.lk = source->link.lk;
-        out->detach.i = source->request = link_request(&source->link);
-        out->detach.gen = source->gen;
-        out->detach.app = client->app;
-        out->detach.dur = client->dur;
-        snprintf(out->detach.why, sizeof out->detach.why, "%s",
-                 client->leaving ? "leaving" : "waiting for another producer");
-        source->gen = 0;
-        return true;
-    }
-    if (source->phase == PHASE_IDLE && wants_more(client, source) && now >= source->wait_until) {
-        source->phase = PHASE_ATTACHING;
-        source->request = link_request(&source->link);
-        source->attach_at = now;
-        fill_attach(client, source, out);
-        return true;
-    }
-    if (source->phase == PHASE_ATTACHING && now - source->attach_at >= ATTACH_AGAIN_MS) {
-        source->attach_at = now;
-        fill_attach(client, source, out);
-        return true;
-    }
-    if (source->phase == PHASE_ATTACHED &&
-        (source->credit_due || now - source->credit_at >= source->link.welcome.hb_ms)) {
-        source->credit_due = false;
-        source->credit_at = now;
-        memset(out, 0, sizeof *out);
-        out->type = MESSAGE_CREDIT;
-        out->credit.lk = source->link.lk;
-        out->credit.gen = source->gen;
-        out->credit.upto = upto(client);
-        out->credit.app = client->app;
-        out->credit.dur = client->dur;
-        return true;
-    }
-    return false;
-}
-
-bool
-dataclient_next(struct dataclient *client, int64_t now, struct dataclient_action *out)
-{
-    if (client->event_count > 0) {
-        *out = client->events[client->event_first];
-        client->event_first = (client->event_first + 1) % EVENTS_MOST;
-        client->event_count--;
-        return true;
-    }
-    for (size_t p = 0; p < client->set.producers; p++) {
-        struct source *source = &client->sources[p];
-        out->producer = p;
-        if (next_of_source(client, source, now, &out->message)) {
-            link_said(&source->link, now);
-            out->what = DATACLIENT_SEND;
-            return true;
-        }
-        // Its answer is the last that comes: a socket closed in the middle of a batch would leave
-        // the library with half a message, which it then never frees.
-        if (client->leaving && (source->phase != PHASE_DETACHING || source->link.state != LINK_UP ||
-                                now - source->attach_at >= DETACH_MS))
-            link_leave(&source->link);
-        enum link_state before = source->link.state;
-        enum link_do what = link_next(&source->link, now, &out->message);
-        if (before == LINK_UP && source->link.state != LINK_UP && !client->leaving) {
-            client->links_lost++;
-            attach_later(source, now);
-            post_event(client, SAY_WARN, "data.link_lost", "producer %zu has been silent for %u ms",
-                       p, source->link.welcome.lease_ms);
-        }
-        if (what == LINK_NOTHING)
-            continue;
-        out->what = what == LINK_OPEN   ? DATACLIENT_OPEN
-                    : what == LINK_SHUT ? DATACLIENT_SHUT
-                                        : DATACLIENT_SEND;
-        return true;
-    }
-    return false;
-}
-
-int64_t
-dataclient_wake(const struct dataclient *client)
-{
-    int64_t wake = client->event_count > 0 ? 0 : NEVER;
-    for (size_t p = 0; p < client->set.producers; p++) {
-        const struct source *source = &client->sources[p];
-        int64_t then = link_wake(&source->link);
-        if (source->link.state == LINK_UP) {
-            int64_t more = NEVER;
-            if (source->phase == PHASE_DETACHING)
-                more = source->attach_at + DETACH_MS;
-            else if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED))
-                more = 0;
-            else if (source->phase == PHASE_IDLE && wants_more(client, source))
-                more = source->wait_until;
-            else if (source->phase == PHASE_ATTACHING)
-                more = source->attach_at + ATTACH_AGAIN_MS;
-            else if (source->phase == PHASE_ATTACHED)
-                more = source->credit_due ? 0
-                                          : source->credit_at + (int64_t)source->link.welcome.hb_ms;
-            then = more < then ? more : then;
-        }
-        wake = then < wake ? then : wake;
-    }
-    return wake;
-}
-
-// ---- looking in
-
-void
-dataclient_look(const struct dataclient *client, struct dataclient_view *view)
-{
-    *view = (struct dataclient_view){.dur = client->dur,
-                                     .app = client->app,
-                                     .taken = client->taken,
-                                     .upto = client->started ? upto(client) : 0,
-                                     .end = client->end,
-                                     .started = client->started,
-                                     .paused = client->paused,
-                                     .ended = client->started && client->app >= client->end,
-                                     .pause_code = client->pause_code,
-                                     .batches = client->batches,
-                                     .stale = client->stale,
-                                     .dup = client->dup,
-                                     .gap = client->gap,
-                                     .overrun = client->overrun,
-                                     .badshape = client->badshape,
-                                     .badhash = client->badhash,
-                                     .reattached = client->reattached,
-                                     .links_lost = client->links_lost,
-                                     .dupname = client->dupname};
-    memcpy(view->pause_words, client->pause_words, sizeof view->pause_words);
-    view->leaving = view->gone = client->leaving;
-    for (size_t p = 0; p < client->set.producers; p++)
-        view->gone &= !client->sources[p].link.open;
-    for (size_t i = 0; i < client->set.win; i++)
-        view->staged += client->staged[i].full;
-    for (size_t p = 0; p < client->set.producers; p++) {
-        view->up += client->sources[p].link.state == LINK_UP;
-        view->attached += client->sources[p].phase == PHASE_ATTACHED;
-    }
-}
-
-void
-dataclient_producer(const struct dataclient *client, size_t p, struct producer_view *view)
-{
-    assert(p < client->set.producers);
-    const struct source *source = &client->sources[p];
-    *view = (struct producer_view){.link = source->link.state,
-                                   .attached = source->phase == PHASE_ATTACHED,
-                                   .lk = source->link.lk,
-                                   .gen = source->gen,
-                                   .expect = source->expect,
-                                   .waits = source->waits,
-                                   .stream = source->stream};
-    memcpy(view->name, source->link.welcome.name, sizeof view->name);
-    memcpy(view->by, source->by, sizeof view->by);
 }
