@@ -1,10 +1,8 @@
 #include "evaluator/follow.h"
 
-#include "evaluator/score.h"
+#include "evaluator/evaluation.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
-#include "lib/lm/packed.h"
-#include "lib/lm/tokenizer.h"
 #include "lib/store/checkpoint.h"
 #include "proto/caller.h"
 #include "proto/publish.h"
@@ -22,6 +20,7 @@ enum { ASK_MS = 5000, LOOK_MS = 200, RETRY_MS = 2000, TRIED_MOST = 64, CALLERS_M
 
 struct tried { // what failed, and how often
     char ck[WIRE_TOPIC];
+    size_t row;
     unsigned attempts;
 };
 
@@ -36,10 +35,9 @@ struct follow {
     struct follow_view view; // under the lock
 
     // of the work thread
-    struct packed *windows;
+    struct desk desk;
+    void *rows[EVALUATIONS]; // states of evaluations[]; NULL: switched off
     struct model *model;
-    struct score *score;
-    const struct kern *kern;
     char model_name[CARD_TEXT], eval_id[37];
     struct channel *channel;
     struct caller *callers[CALLERS_MOST];
@@ -94,45 +92,12 @@ is_stopping(void *context)
 
 // ---------------------------------------------------------------- before the first checkpoint
 
-static enum status
-packing_progress(void *context, const struct packed_progress *progress)
+static bool
+watch_work(void *context, const char *what, double share)
 {
     struct follow *f = context;
-    note_progress(
-        f, "reading the held-out text",
-        progress->bytes_total ? (double)progress->bytes_done / (double)progress->bytes_total : -1);
-    return atomic_load(&f->stop) ? FAIL(AGAIN, "stopped while reading the text") : STATUS_OK;
-}
-
-static enum status
-prepare_text(struct follow *f, struct score_plan *plan)
-{
-    const struct settings *set = f->set;
-    enum status status;
-    struct tokenizer *tokenizer = NULL;
-    uint32_t bos, separator;
-    GOTRY(tokenizer_open(&tokenizer, set->model.path));
-    const char *word = set->model.bos[0] ? set->model.bos : "auto";
-    GOTRY(tokenizer_pick(&bos, tokenizer, word, tokenizer_bos(tokenizer), "model.bos"));
-    word = set->model.separator[0] ? set->model.separator : "auto";
-    GOTRY(tokenizer_pick(&separator, tokenizer, word, bos, "model.separator"));
-    uint64_t windows = (uint64_t)set->eval.batch_contexts *
-                       (set->eval.core_batches + set->eval.core_variance_batches);
-    struct packed_settings packing = {
-        .files = &set->eval.text,
-        .field = set->text.field,
-        .special = set->text.special == SET_SPECIAL_SPLIT ? TOKENIZER_SPLIT : TOKENIZER_TEXT,
-        .context = set->model.context,
-        .bos = bos,
-        .separator = separator,
-        .tokens = windows * set->model.context,
-        .threads = (int)set->evaluator.threads,
-        .cache = set->storage.cache};
-    GOTRY(packed_open(&f->windows, tokenizer, &packing, packing_progress, f));
-    plan->specials = tokenizer_special_ids(plan->special, tokenizer, bos);
-done:
-    tokenizer_free(&tokenizer);
-    return status;
+    note_progress(f, what, share);
+    return atomic_load(&f->stop);
 }
 
 static void
@@ -149,36 +114,28 @@ static enum status
 prepare(struct follow *f)
 {
     const struct settings *set = f->set;
-    bool bf16 = set->model.dtype == SET_DTYPE_BF16;
     gemm_threads(set->evaluator.threads);
-    struct score_plan plan = {.layer = set->model.layer,
-                              .context = set->model.context,
-                              .model_contexts = set->model.batch_contexts,
-                              .precision = bf16 ? "bf16" : "f32",
-                              .batch_contexts = set->eval.batch_contexts,
-                              .core_batches = set->eval.core_batches,
-                              .variance_batches = set->eval.core_variance_batches,
-                              .exclude_special = set->eval.exclude_special,
-                              .keep_most = (size_t)1 << 30,
-                              .cache = set->storage.cache};
-    TRY(kern_open(&f->kern, set->evaluator.device, "evaluator.device"));
+    f->desk.set = set;
+    TRY(kern_open(&f->desk.kern, set->evaluator.device, "evaluator.device"));
     TRY(saebench_eval_id(f->eval_id));
-    TRY(prepare_text(f, &plan));
     note_progress(f, "loading the model", -1);
     struct model_settings model = {.path = set->model.path,
                                    .cache = set->storage.cache,
                                    .layer = set->model.layer,
                                    .context = set->model.context,
                                    .batch_contexts = set->model.batch_contexts,
-                                   .precision = bf16 ? GEMM_BF16 : GEMM_F32,
+                                   .precision =
+                                       set->model.dtype == SET_DTYPE_BF16 ? GEMM_BF16 : GEMM_F32,
                                    .whole = true};
     TRY(model_new(&f->model, &model));
+    say(SAY_INFO, "memory: model %s", model_memory(f->model));
     name_model(f);
-    TRY(score_new(&f->score, &plan, f->model, packed_ids(f->windows), packed_contexts(f->windows)));
-    say(SAY_INFO, "memory: model %s; scoring %s", model_memory(f->model), score_memory(f->score));
-    if (score_repeats(f->score))
-        say(SAY_WARN, "eval.text has %zu windows, fewer than eval asks for: they are used again",
-            packed_contexts(f->windows));
+    f->desk.model = f->model;
+    f->desk.model_name = f->model_name;
+    f->desk.eval_id = f->eval_id;
+    struct score_watch watch = {watch_work, f};
+    for (size_t i = 0; i < EVALUATIONS; i++)
+        TRY(evaluations[i]->open(&f->rows[i], &f->desk, &watch));
     return STATUS_OK;
 }
 
@@ -218,71 +175,20 @@ find_folder(const struct follow *f, const struct msg_ck_entry *entry, char run[C
 static enum status
 result_folder(const struct follow *f, const char *run, char out[PATH_BYTES])
 {
-    char eval[PATH_BYTES], path[PATH_BYTES];
-    if (f->set->eval.out[0]) {
-        snprintf(eval, sizeof eval, "%s", f->set->eval.out);
-    } else {
-        TRY(path_join(path, f->set->storage.runs, run));
-        TRY(path_join(eval, path, "eval"));
-    }
-    TRY(path_join(out, eval, "core"));
-    return STATUS_OK;
-}
-
-static bool
-scoring_watch(void *context, const char *what, double share)
-{
-    struct follow *f = context;
-    note_progress(f, what, share);
-    return atomic_load(&f->stop);
-}
-
-static enum status
-score_folder(struct follow *f, const char *folder, const char *run,
-             const struct msg_ck_entry *entry, const char *results, struct core_file *file)
-{
-    const struct settings *set = f->set;
-    struct saelens sae = {0};
-    struct score_result scored = {0};
-    size_t rows = (size_t)set->eval.batch_contexts * set->model.context;
     char path[PATH_BYTES];
-    enum status status;
-    GOTRY(saelens_open(&sae, folder, rows, f->kern));
-    GOTRY(saelens_fits(&sae, folder, set->model.layer, model_width(f->model)));
-    struct score_watch watch = {scoring_watch, f};
-    GOTRY(score_sae(&scored, f->score, &sae, &watch));
-    score_file(file, f->score, &sae, &scored);
-    snprintf(file->model_name, sizeof file->model_name, "%s", f->model_name);
-    snprintf(file->dataset, sizeof file->dataset, "%s", set->eval.text.at[0]);
-    snprintf(file->ck, sizeof file->ck, "%s", entry->ck);
-    snprintf(file->run, sizeof file->run, "%s", run);
-    snprintf(file->eval_id, sizeof file->eval_id, "%s", f->eval_id);
-    snprintf(file->version, sizeof file->version, "%s", OSAE_VERSION);
-    file->mh = entry->manifest_hash;
-    file->step = entry->step;
-    file->created_ms = tick_label_ns() / 1000000;
-    GOTRY(saebench_core_path(path, results, run, entry->step, entry->manifest_hash,
-                             score_spec(f->score)));
-    GOTRY(saebench_core_write(path, file, scored.details));
-done:
-    score_result_release(&scored);
-    saelens_close(&sae);
-    return status;
+    if (f->set->eval.out[0]) {
+        snprintf(out, PATH_BYTES, "%s", f->set->eval.out);
+        return STATUS_OK;
+    }
+    TRY(path_join(path, f->set->storage.runs, run));
+    return path_join(out, path, "eval");
 }
 
-// The numbers of a checkpoint: from the file of an earlier time, or by scoring it now.
+// Its folder, readable and with the bytes that were announced.
 static enum status
-evaluate(struct follow *f, const struct msg_ck_entry *entry, struct core_file *file)
+verify(const struct follow *f, const char *folder, const struct msg_ck_entry *entry)
 {
-    char run[CARD_TEXT], folder[PATH_BYTES], results[PATH_BYTES], path[PATH_BYTES];
-    TRY(find_folder(f, entry, run, folder));
-    TRY(result_folder(f, run, results));
-    bool found = false;
-    if (path_is_folder(results))
-        TRY(saebench_core_find(&found, path, results, run, entry->step, entry->manifest_hash,
-                               score_spec(f->score)));
-    if (found)
-        return saebench_core_read(file, path);
+    (void)f;
     uint64_t mh;
     struct checkpoint_facts *facts = malloc(sizeof *facts);
     if (!facts)
@@ -293,96 +199,146 @@ evaluate(struct follow *f, const struct msg_ck_entry *entry, struct core_file *f
         return status;
     if (mh != entry->manifest_hash)
         return FAIL(DAMAGED, "%s: its manifest is not the one that was announced", folder);
-    enter(f, FOLLOW_EVALUATING, entry->step);
-    return score_folder(f, folder, run, entry, results, file);
+    return STATUS_OK;
 }
 
+// One kind of one checkpoint: from the file of an earlier time, or by doing it now.
 static enum status
-deliver(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry,
-        const struct core_file *file, const char *failure)
+evaluate(struct follow *f, size_t row, const struct subject *subject,
+         const struct msg_ck_entry *entry, struct finding *finding)
+{
+    bool found;
+    TRY(evaluations[row]->find(&found, f->rows[row], subject, finding));
+    if (found)
+        return STATUS_OK;
+    TRY(verify(f, subject->folder, entry));
+    enter(f, FOLLOW_EVALUATING, entry->step);
+    struct score_watch watch = {watch_work, f};
+    return evaluations[row]->run(f->rows[row], subject, finding, &watch);
+}
+
+// Words may quote a foreign file; a message carries plain text only.
+static void
+plain_words(char *out, size_t room, const char *words)
+{
+    size_t at = 0;
+    for (; words[at] && at + 1 < room; at++)
+        out[at] = words[at] < ' ' || words[at] > '~' ? '?' : words[at];
+    out[at] = '\0';
+}
+
+// f->result.values and `seconds` are the finding.
+static enum status
+deliver(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry, size_t row,
+        bool more, const struct finding *finding, const char *failure)
 {
     struct msg_result *result = &f->result;
-    memset(result, 0, sizeof *result);
     snprintf(result->ck, sizeof result->ck, "%s", entry->ck);
+    snprintf(result->kind, sizeof result->kind, "%s", evaluations[row]->kind);
     result->manifest_hash = entry->manifest_hash;
-    result->spec = score_spec(f->score);
+    result->spec = evaluations[row]->spec(f->rows[row]);
+    result->more = more;
     // The same result has the same name, whoever says it and however often.
     struct {
         char ck[WIRE_TOPIC];
         struct hash128 spec;
+        char more, failed;
     } key;
     memset(&key, 0, sizeof key);
     memcpy(key.ck, result->ck, sizeof key.ck);
     key.spec = result->spec;
+    key.more = more;
+    key.failed = failure != NULL;
     result->idem = hash128(&key, sizeof key);
     snprintf(result->state, sizeof result->state, "%s", failure ? "failed" : "done");
-    snprintf(result->environment, sizeof result->environment, "%.200s",
-             failure ? failure : "osae-" OSAE_VERSION);
-    for (size_t i = 0; !failure && i < CORE_COUNT; i++)
-        named_real(&result->values, core_rows[i].key, core_number(&file->core, i));
-    result->seconds = failure ? 0 : file->seconds;
+    plain_words(result->environment, sizeof result->environment,
+                failure ? failure : "osae-" OSAE_VERSION);
+    if (failure)
+        named_clear(&result->values);
+    result->seconds = failure ? 0 : finding->seconds;
     TRY(caller_ask(caller, MESSAGE_RESULT, result, MESSAGE_REPLY, &f->reply, 60000));
     if (!f->reply.ok)
-        say(SAY_WARN, "the result of %s was not taken: %s", entry->ck, f->reply.words);
+        say(SAY_WARN, "the %s result of %s was not taken: %s", result->kind, entry->ck,
+            f->reply.words);
     return STATUS_OK;
 }
 
 static struct tried *
-tries_of(struct follow *f, const char *ck)
+tries_of(struct follow *f, const char *ck, size_t row)
 {
     for (size_t i = 0; i < f->tried_count; i++)
-        if (strcmp(f->tried[i].ck, ck) == 0)
+        if (f->tried[i].row == row && strcmp(f->tried[i].ck, ck) == 0)
             return &f->tried[i];
     if (f->tried_count == TRIED_MOST) { // the oldest failure is forgotten
         memmove(f->tried, f->tried + 1, (TRIED_MOST - 1) * sizeof *f->tried);
         f->tried_count--;
     }
     struct tried *tried = &f->tried[f->tried_count++];
-    *tried = (struct tried){0};
+    *tried = (struct tried){.row = row};
     snprintf(tried->ck, sizeof tried->ck, "%s", ck);
     return tried;
 }
 
-// AGAIN when asked to stop. A checkpoint that cannot be scored is no failure of ours.
+// One kind of one checkpoint, and its result to the trainer. *again: it failed and will be tried
+// once more. AGAIN when asked to stop; a checkpoint that cannot be scored is no failure of ours.
 static enum status
-attend(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry)
+attend_row(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry,
+           const struct subject *subject, size_t row, bool more, bool *again)
 {
-    struct core_file *file = calloc(1, sizeof *file);
-    if (!file)
-        return FAIL(CREATE, "no memory for a result");
-    enum status status = evaluate(f, entry, file);
+    const char *kind = evaluations[row]->kind;
+    struct finding finding = {.values = &f->result.values};
+    memset(&f->result, 0, sizeof f->result);
+    enum status status = evaluate(f, row, subject, entry, &finding);
     char why[1024] = "";
+    *again = false;
     if (status == STATUS_OK) {
         pthread_mutex_lock(&f->lock);
         f->view.done++;
-        f->view.seconds = file->seconds;
-        snprintf(f->view.last, sizeof f->view.last, "%.64s: CE score %.4f, L0 %.1f", entry->ck,
-                 file->core.ce_loss_score, file->core.l0);
+        f->view.seconds = finding.seconds;
+        snprintf(f->view.last, sizeof f->view.last, "%.60s: %.60s", entry->ck, finding.line);
         pthread_mutex_unlock(&f->lock);
-        say(SAY_INFO,
-            "step %" PRIu64 ": CE score %.4f, KL score %.4f, L0 %.1f, FVU %.4f, dead %.0f",
-            entry->step, file->core.ce_loss_score, file->core.kl_div_score, file->core.l0,
-            file->core.fvu, file->core.dead_latents);
+        say(SAY_INFO, "step %" PRIu64 ": %s: %s", entry->step, kind, finding.line);
     } else if (atomic_load(&f->stop)) {
-        free(file);
         return status;
     } else {
         snprintf(why, sizeof why, "%s", status_words());
-        struct tried *tried = tries_of(f, entry->ck);
-        say(SAY_ERROR, "%s could not be scored (attempt %u of %u): %s", entry->ck,
+        struct tried *tried = tries_of(f, entry->ck, row);
+        say(SAY_ERROR, "%s: no %s result (attempt %u of %u): %s", entry->ck, kind,
             tried->attempts + 1, (unsigned)f->set->eval.max_attempts, why);
-        if (++tried->attempts < f->set->eval.max_attempts) {
-            free(file);
+        *again = ++tried->attempts < f->set->eval.max_attempts;
+        if (*again)
             return STATUS_OK;
-        }
         pthread_mutex_lock(&f->lock);
         f->view.failed++;
         pthread_mutex_unlock(&f->lock);
     }
-    status = deliver(f, caller, entry, file, why[0] ? why : NULL);
-    free(file);
+    status = deliver(f, caller, entry, row, more, &finding, why[0] ? why : NULL);
     // A trainer that is gone for good has our file; one that comes back is told then.
     return status == STATUS_UNREACHABLE ? STATUS_OK : status;
+}
+
+// Everything that is due of one checkpoint.
+static enum status
+attend(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry)
+{
+    char run[CARD_TEXT], folder[PATH_BYTES], results[PATH_BYTES];
+    TRY(find_folder(f, entry, run, folder));
+    TRY(result_folder(f, run, results));
+    struct subject subject = {.folder = folder,
+                              .run = run,
+                              .ck = entry->ck,
+                              .step = entry->step,
+                              .mh = entry->manifest_hash,
+                              .last = entry->last,
+                              .results = results};
+    size_t due[EVALUATIONS], count = 0;
+    for (size_t i = 0; i < EVALUATIONS; i++)
+        if (f->rows[i] && evaluations[i]->due(f->rows[i], &subject))
+            due[count++] = i;
+    bool again = false;
+    for (size_t i = 0; i < count && !again; i++)
+        TRY(attend_row(f, caller, entry, &subject, due[i], i + 1 < count, &again));
+    return STATUS_OK;
 }
 
 // The newest unscored checkpoint of one trainer; *more: there was one.
@@ -469,9 +425,10 @@ work(void *from)
         caller_close(&f->callers[i]);
     subscriber_close(&f->announcements);
     channel_free(&f->channel);
-    score_free(&f->score);
+    for (size_t i = 0; i < EVALUATIONS; i++)
+        if (f->rows[i])
+            evaluations[i]->close(&f->rows[i]);
     model_free(&f->model);
-    packed_close(&f->windows);
     enter(f, FOLLOW_ENDED, 0);
     return NULL;
 }

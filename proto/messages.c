@@ -196,8 +196,10 @@ static const struct field ckpt_rows[] = {
 static const struct field eval_rows[] = {
     STAMP(eval),
     TEXT("ck", eval, ck, "the checkpoint"),
+    WIRE("kind", eval, kind, 0, 0, FIELD_NAME, "kind of evaluation: core, absorption, ..."),
     NUMBER("spec", eval, spec, "hash of the evaluation's configuration"),
     TEXT("st", eval, state, "done or failed"),
+    WIRE("why", eval, words, 0, 0, OPT, "why it failed"),
 };
 static const struct field beat_rows[] = {
     STAMP(beat),
@@ -221,7 +223,8 @@ static const struct field ck_entry_rows[] = {
     NUMBER("mh", ck_entry, manifest_hash, "XXH3_64 of manifest.json"),
     WIRE("ts", ck_entry, ts_ns, 0, U64, OPT, "when it was made"),
     WIRE("best", ck_entry, best, 0, 1, OPT, "best so far"),
-    WIRE("done", ck_entry, done, 0, 1, OPT, "has a result"),
+    WIRE("done", ck_entry, done, 0, 1, OPT, "has all its results"),
+    WIRE("last", ck_entry, last, 0, 1, OPT, "the run ends with it"),
 };
 static const struct field cklistr_rows[] = {
     NUMBER("r", cklistr, r, "i of the CKLIST"),
@@ -267,10 +270,12 @@ static const struct field result_rows[] = {
     NUMBER("idem", result, idem, "hash of ck and spec"),
     TEXT("ck", result, ck, "the checkpoint"),
     NUMBER("mh", result, manifest_hash, "its manifest's hash"),
+    WIRE("kind", result, kind, 0, 0, FIELD_NAME, "kind of evaluation: core, absorption, ..."),
     NUMBER("spec", result, spec, "hash of the evaluation's configuration"),
     TEXT("st", result, state, "done or failed"),
+    WIRE("more", result, more, 0, 1, OPT, "further kinds of this checkpoint follow"),
     WIRE("dur", result, seconds, 0, 1e9, OPT, "seconds it took"),
-    WIRE("env", result, environment, 0, 0, OPT, "build and machine"),
+    WIRE("env", result, environment, 0, 0, OPT, "build; or why it failed"),
 };
 
 static const struct message_list cklistr_list = {

@@ -286,8 +286,10 @@ struct msg_ckpt {
 struct msg_eval {
     struct wire_stamp stamp;
     char ck[WIRE_TOPIC];
+    char kind[33];
     struct hash128 spec;
     char state[17];
+    char words[WIRE_WORDS]; // why it failed
     struct named values;
 };
 struct msg_beat {
@@ -302,6 +304,7 @@ struct msg_ck_entry {
     char ck[WIRE_TOPIC];
     uint64_t step, bytes, manifest_hash, ts_ns;
     bool best, done;
+    bool last; // the run ends with it
 };
 enum { CK_MOST = 256, BLOB_FILES_MOST = 64 };
 struct msg_cklist {
@@ -351,8 +354,10 @@ struct msg_result {
     struct hash128 idem;
     char ck[WIRE_TOPIC];
     uint64_t manifest_hash;
+    char kind[33]; // core, absorption, ...
     struct hash128 spec;
     char state[17]; // done, failed
+    bool more;      // further kinds of this checkpoint follow
     struct named values;
     double seconds;
     char environment[257];

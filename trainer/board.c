@@ -56,6 +56,20 @@ name_checkpoint(struct board_entry *entry, const char *run, uint32_t incarnation
              incarnation);
 }
 
+bool
+board_result(struct board_entry *entry, struct hash128 spec, bool more, double score)
+{
+    bool had_done = entry->done, had = false;
+    for (size_t i = 0; i < entry->got; i++)
+        had |= hash128_same(entry->specs[i], spec);
+    if (!had && entry->got < BOARD_SPECS)
+        entry->specs[entry->got++] = spec;
+    if (isfinite(score))
+        entry->score = score;
+    entry->done |= !more;
+    return !had || entry->done != had_done;
+}
+
 // Results that earlier lives of the run were given; they count for the same bytes only.
 static enum status
 read_results(struct board *board, struct runfolder *run)
@@ -69,13 +83,17 @@ read_results(struct board *board, struct runfolder *run)
         const char *type = json_string_value(json_object_get(record, "type"));
         const char *ck = json_string_value(json_object_get(record, "ck"));
         const char *mh = json_string_value(json_object_get(record, "mh"));
+        const char *spec = json_string_value(json_object_get(record, "spec"));
         uint64_t hash;
+        struct hash128 named = {0, 0};
         struct board_entry *entry = ck ? board_find(board, ck) : NULL;
         if (type && strcmp(type, "result") == 0 && entry && mh && hex64_parse(&hash, mh) &&
             hash == entry->mh) {
             json_t *score = json_object_get(record, "ce_loss_score");
-            entry->done = true;
-            entry->score = json_is_number(score) ? json_number_value(score) : (double)NAN;
+            bool known = spec && strlen(spec) == 32 && hex128_parse(&named, spec);
+            (void)board_result(entry, known ? named : (struct hash128){0, 0},
+                               json_is_true(json_object_get(record, "more")),
+                               json_is_number(score) ? json_number_value(score) : (double)NAN);
         }
         json_decref(record);
     }
@@ -144,7 +162,8 @@ board_is_best(const struct board *board, const struct board_entry *entry)
 }
 
 void
-board_list(const struct board *board, const struct msg_cklist *ask, struct msg_cklistr *out)
+board_list(const struct board *board, const struct msg_cklist *ask, uint64_t steps,
+           struct msg_cklistr *out)
 {
     size_t most = ask->most < CK_MOST ? ask->most : CK_MOST;
     out->count = 0;
@@ -164,6 +183,7 @@ board_list(const struct board *board, const struct msg_cklist *ask, struct msg_c
         to->bytes = entry->bytes;
         to->manifest_hash = entry->mh;
         to->done = entry->done;
+        to->last = entry->step == steps;
         to->best = board_is_best(board, entry);
     }
 }

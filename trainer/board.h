@@ -7,28 +7,35 @@
 #include "proto/messages.h"
 #include "trainer/keeper.h"
 
-enum { BOARD_MOST = 4096 };
+enum { BOARD_MOST = 4096, BOARD_SPECS = 4 };
 
 struct board_entry {
     char ck[WIRE_TOPIC]; // <run>/<step>-<incarnation>
     uint64_t step, mh, bytes;
-    bool done;    // a result or a recorded failure is there
+    bool done;    // all its results or recorded failures are there
     double score; // of the tracked metric; NaN: none
+    size_t got;   // results so far, by the specification of the evaluation
+    struct hash128 specs[BOARD_SPECS];
 };
 
 struct board;
 
 CHECKED enum status board_new(struct board **out, const char *run);
 void board_free(struct board **board);
-// Reads the manifests of a run's checkpoints (damaged ones are left out), and from the journal which
-// of them have a result.
+// Reads the manifests of a run's checkpoints (damaged ones are left out), and from the journal
+// which of them have a result.
 CHECKED enum status board_read(struct board *board, struct runfolder *run);
 void board_add(struct board *board, const struct kept *kept);
 // Forgets those whose folders are gone.
 void board_sweep(struct board *board, struct runfolder *run);
+// A result arrived; `more`: others will. score: NaN when it has none of the tracked metric. False:
+// the same was there before, nothing is new.
+bool board_result(struct board_entry *entry, struct hash128 spec, bool more, double score);
 // The entry of a checkpoint's name, or NULL.
 struct board_entry *board_find(struct board *board, const char *ck);
-void board_list(const struct board *board, const struct msg_cklist *ask, struct msg_cklistr *out);
+// `steps`: where the run ends.
+void board_list(const struct board *board, const struct msg_cklist *ask, uint64_t steps,
+                struct msg_cklistr *out);
 // Steps to spare: the best `keep_best` by score, and up to `keep_unevaluated` of the newest that
 // have no result. Returns how many of pins[] it set.
 size_t board_pins(const struct board *board, uint64_t *pins, size_t keep_best,

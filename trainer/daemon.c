@@ -427,18 +427,31 @@ take_result(struct trainer *t, const struct request *request)
     hex64(mh, entry->mh);
     hex128(spec, result->spec);
     double score = named_get_real(&result->values, "ce_loss_score", (double)NAN);
-    if (journal_append(runfolder_journal(t->run), "result", "{s:s,s:s,s:s,s:s,s:o}", "ck",
-                       result->ck, "mh", mh, "spec", spec, "state", result->state, "ce_loss_score",
-                       isfinite(score) ? json_real(score) : json_null()) != STATUS_OK) {
+    struct board_entry after = *entry;
+    if (!board_result(&after, result->spec, result->more, score)) { // said before, and recorded
+        control_done(t->control, request->ticket);
+        return;
+    }
+    bool failed = strcmp(result->state, "done") != 0;
+    if (journal_append(runfolder_journal(t->run), "result", "{s:s,s:s,s:s,s:s,s:s,s:b,s:o,s:o}",
+                       "ck", result->ck, "mh", mh, "kind", result->kind, "spec", spec, "state",
+                       result->state, "more", result->more, "ce_loss_score",
+                       isfinite(score) ? json_real(score) : json_null(), "why",
+                       failed ? json_string(result->environment) : json_null()) != STATUS_OK) {
         control_refuse(t->control, request->ticket, REFUSAL_IO, "%.200s", status_words());
         return;
     }
-    entry->done = true;
-    entry->score = score;
+    *entry = after;
+    if (failed)
+        publisher_event(t->publisher, SAY_WARN, "eval.failed", "%.80s: no %s result: %.250s",
+                        result->ck, result->kind, result->environment);
     static struct msg_eval eval;
     memset(&eval, 0, sizeof eval);
     snprintf(eval.ck, sizeof eval.ck, "%s", result->ck);
+    snprintf(eval.kind, sizeof eval.kind, "%s", result->kind);
     eval.spec = result->spec;
+    if (failed)
+        snprintf(eval.words, sizeof eval.words, "%s", result->environment);
     snprintf(eval.state, sizeof eval.state, "%s", result->state);
     named_copy(&eval.values, &result->values);
     publisher_send(t->publisher, MESSAGE_EVAL, &eval);
@@ -499,7 +512,7 @@ take_request(struct trainer *t, const struct request *request)
     } else if (request->type == MESSAGE_RESULT) {
         take_result(t, request);
     } else {
-        board_list(t->board, request->list, &list);
+        board_list(t->board, request->list, t->set->trainer.steps, &list);
         control_list(t->control, request->ticket, &list);
     }
 }
