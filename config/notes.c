@@ -142,9 +142,9 @@ const struct note notes[] = {
      "The environment's OSAE_CACHE is the same setting. Paths written cache://x are below it."},
     {"pace.mode",
      "bounded lets the fastest trainer lead by lag batches; no mode ever drops a batch."},
-    {"security.loopback_roles",
-     "Any user of this machine can connect to a tcp port, so admin (pause, stop, set) is not among "
-     "the defaults; on ipc the folder belongs to you alone."},
+    {"security.plain_loopback",
+     "Any user of this machine can connect to a tcp port, so pause, stop and set are refused there; "
+     "on ipc the folder belongs to you alone."},
 };
 
 const size_t notes_count = sizeof notes / sizeof notes[0];

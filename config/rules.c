@@ -71,8 +71,6 @@ name_fine(const char *name)
 static enum status
 check_names(const struct config *config)
 {
-    static const char *const roles[] = {"trainer", "evaluator", "monitor", "admin", "all"};
-    static const char *const role_keys[] = {"security.loopback_roles", "security.ipc_roles"};
     const struct settings *set = &config->set;
     if (!name_fine(set->run.name))
         return refuse(config, "run.name", "letters, digits, '.', '_', '-', and no '.' in front");
@@ -82,16 +80,6 @@ check_names(const struct config *config)
         return refuse(config, "text.field", "the key of the text in a JSON line");
     if (!set->storage.runs[0])
         return refuse(config, "storage.runs", "a folder (. for this one)");
-    for (size_t i = 0; i < 2; i++) {
-        const struct texts *list = i ? &set->security.ipc_roles : &set->security.loopback_roles;
-        for (size_t j = 0; j < list->count; j++) {
-            bool known = false;
-            for (size_t r = 0; r < sizeof roles / sizeof roles[0]; r++)
-                known = known || strcmp(list->at[j], roles[r]) == 0;
-            if (!known)
-                return refuse(config, role_keys[i], "trainer, evaluator, monitor, admin or all");
-        }
-    }
     return STATUS_OK;
 }
 
@@ -117,6 +105,8 @@ check_model(const struct config *config)
     for (size_t i = 0; i < sizeof devices / sizeof devices[0]; i++)
         if (!device_fine((const char *)set + row_of(devices[i])->offset))
             return refuse(config, devices[i], "auto, ref, cpu or cuda:N");
+    if (strcmp(set->producer.device, "ref") == 0)
+        return refuse(config, "producer.device", "auto, cpu or cuda:N: no slow twin of the model");
     uint32_t id;
     enum token_word bos = token_word(&id, set->model.bos);
     if (bos != TOKEN_AUTO && bos != TOKEN_NONE && bos != TOKEN_ID)

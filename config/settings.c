@@ -117,7 +117,7 @@ const struct field settings_rows[] = {
     WORD  (trainer.blob,         "", 0, "endpoint it binds for checkpoints to evaluators"),
     WORD  (trainer.producers,    "", 0, "data endpoints of the producers; empty: producer.data"),
 
-    WORD  (producer.device,      "auto", 0, "where to compute: auto, ref (slow, to compare), cpu, cuda:N"),
+    WORD  (producer.device,      "auto", 0, "where the language model runs: auto, cpu, cuda:N"),
     NUMBER(producer.threads,     "auto", 0, 1024, AUTO, NULL, "threads of the kernels; auto: one per core"),
     WORD  (producer.data,        "", 0, "endpoint it binds for batches; empty: an ipc socket of the run"),
     WORD  (producer.ctl,         "", 0, "endpoint it binds for control"),
@@ -154,7 +154,7 @@ const struct field settings_rows[] = {
 
     NUMBER(metrics.every_steps,  "10", 1, 1e9, 0, "steps", "measure and publish every so many steps"),
     NUMBER(metrics.segment,      "64MiB", 65536, 1e12, SIZE, "bytes", "a metrics file is closed at this size"),
-    NUMBER(metrics.fsync_ms,     "1000", 0, 3600000, 0, "ms", "sync the metrics file this often"),
+    NUMBER(metrics.fsync_ms,     "1000", 0, 3600000, 0, "ms", "a line of metrics is on disk so soon; 0: when the system likes"),
 
     NUMBER(net.hb_ms,            "2000", 50, 600000, 0, "ms", "say something on every link at least this often"),
     NUMBER(net.lease_ms,         "15000", 150, 3600000, 0, "ms", "a link silent for so long is gone"),
@@ -162,9 +162,9 @@ const struct field settings_rows[] = {
     NUMBER(net.backoff_cap_ms,   "10000", 100, 3600000, 0, "ms", "longest pause between two tries to connect"),
 
     NUMBER(data.win,             "8", 1, 64, 0, "batches", "batches a trainer may hold ahead"),
-    SWITCH(data.check_finite,    "true", 0, "look for NaN and infinity in every batch"),
+    SWITCH(data.check_finite,    "true", 0, "refuse a batch with a NaN or an infinity: the run ends, its last checkpoint stays"),
     NUMBER(data.max_payload,     "64MiB", 4096, 2147483648, SIZE, "bytes", "largest batch accepted"),
-    NUMBER(data.io_threads,      "1", 1, 16, 0, NULL, "I/O threads of ZeroMQ in each process"),
+    NUMBER(data.io_threads,      "1", 1, 16, 0, NULL, "I/O threads of ZeroMQ in each daemon"),
 
     PICK  (pace.mode,            "bounded", paces, 0, "trainers of one producer: step by step together, or apart by at most lag"),
     NUMBER(pace.lag,             "0", 0, 4096, 0, "batches", "how far behind the fastest; 0: 1 in lockstep, else stream.ring_slots"),
@@ -178,13 +178,11 @@ const struct field settings_rows[] = {
     NUMBER(replay.rejoin_wait_s, "5", 0, 3600, 0, "s", "a restarted producer waits so long for its trainers"),
 
     SWITCH(security.plain_loopback, "true", 0, "allow tcp on 127.0.0.1 and [::1] without encryption"),
-    WORD  (security.loopback_roles, "trainer, evaluator, monitor", 0, "what a peer on tcp may be: trainer, evaluator, monitor, admin, all"),
-    WORD  (security.ipc_roles,   "all", 0, "what a peer on ipc may be"),
 
     NUMBER(stop.deadline_s,      "60", 1, 3600, 0, "s", "a stop finishes the step and saves within this time"),
 
-    SWITCH(ready.without_producer, "false", 0, "a trainer counts as ready before it has met its producer"),
-    NUMBER(ready.give_up_after_s, "0", 0, 30 * DAY_S, 0, "s", "exit when a peer has not answered for so long; 0: wait for ever"),
+    SWITCH(ready.without_producer, "false", 0, "a trainer tells systemd it is ready before it has met a producer"),
+    NUMBER(ready.give_up_after_s, "0", 0, 30 * DAY_S, 0, "s", "a trainer without any producer for so long saves and exits (69); 0: waits for ever"),
 };
 
 const struct section settings_sections[] = {

@@ -145,7 +145,6 @@ struct settings_eval {
 
 struct settings_security {
     bool plain_loopback;
-    struct texts loopback_roles, ipc_roles;
 };
 
 struct settings_stop {

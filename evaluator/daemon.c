@@ -129,6 +129,7 @@ open_all(struct evaluator *e, const struct config *config)
     const struct settings *set = e->set;
     TRY(hello_fill(&e->me, ROLE_EVALUATOR, "evaluator", set->run.name, 0));
     TRY(channel_new(&e->channel, NULL));
+    channel_io_threads(e->channel, set->data.io_threads);
     struct control_settings control = {.name = e->me.name,
                                        .inst = e->me.inst,
                                        .host = e->me.host,

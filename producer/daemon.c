@@ -4,6 +4,7 @@
 #include "lib/base/tick.h"
 #include "lib/host/loop.h"
 #include "lib/host/notify.h"
+#include "lib/kern/kern.h"
 #include "producer/prepare.h"
 #include "proto/control.h"
 #include "proto/dataport.h"
@@ -378,8 +379,11 @@ open_sockets(struct producer *p)
     const struct settings *set = p->set;
     TRY(config_given(p->config, "text.files"));
     TRY(config_given(p->config, "model.path"));
+    const struct kern *kern; // the model's products are lib/lm's own: the word is what is checked
+    TRY(kern_open(&kern, set->producer.device, "producer.device"));
     TRY(hello_fill(&p->me, ROLE_MONITOR, "producer", set->run.name, 0));
     TRY(channel_new(&p->channel, NULL));
+    channel_io_threads(p->channel, set->data.io_threads);
     struct control_settings control = {.name = p->me.name,
                                        .inst = p->me.inst,
                                        .host = p->me.host,

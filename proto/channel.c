@@ -88,6 +88,13 @@ channel_new(struct channel **out, const struct texts *allow_plaintext)
 }
 
 void
+channel_io_threads(struct channel *channel, unsigned count)
+{
+    int set = zmq_ctx_set(channel->context, ZMQ_IO_THREADS, (int)count);
+    assert(set == 0 && channel->port_count == 0);
+}
+
+void
 channel_free(struct channel **channel)
 {
     struct channel *c = *channel;

@@ -38,6 +38,8 @@ struct port;    // a socket
 
 // `allow_plaintext`: endpoints beyond this machine that may be bound or connected (may be NULL).
 CHECKED enum status channel_new(struct channel **out, const struct texts *allow_plaintext);
+// I/O threads of the context (1 unless said); before its first socket.
+void channel_io_threads(struct channel *channel, unsigned count);
 // Closes what is open, waits for lingering replies (at most 2 s), then frees what was kept.
 void channel_free(struct channel **channel);
 

@@ -37,7 +37,8 @@ struct trainer {
     struct msg_hello me;
     const char *state;
     bool saver_watched, ended, failed;
-    bool held; // paused by us, because nothing could be saved for too long
+    bool gave_up; // on its producers
+    bool held;    // paused by us, because nothing could be saved for too long
     enum status failure;
     struct status_note why;
     int64_t second_at, started_at, saved_at, retry_at;
@@ -47,6 +48,7 @@ struct trainer {
     struct wire_stream stream;
     struct step_log log;
     bool has_log;
+    int64_t met_at;                    // when a producer was last there
     double step_seconds, wait_seconds; // summed over the steps of this life
     uint64_t steps_here;
     // tickets of `checkpoint` commands that wait for their checkpoint
@@ -105,7 +107,7 @@ open_run(struct trainer *t)
     TRY(board_new(&t->board, set->run.name));
     TRY(board_read(t->board, t->run));
     TRY(path_join(folder, path, "metrics"));
-    return meter_open(&t->meter, folder, set->metrics.segment);
+    return meter_open(&t->meter, folder, set->metrics.segment, set->metrics.fsync_ms);
 }
 
 static const struct operation operations[] = {
@@ -123,6 +125,7 @@ open_sockets(struct trainer *t)
 {
     const struct settings *set = t->set;
     TRY(channel_new(&t->channel, NULL));
+    channel_io_threads(t->channel, set->data.io_threads);
     struct control_settings control = {.name = t->me.name,
                                        .inst = t->me.inst,
                                        .host = t->me.host,
@@ -263,7 +266,8 @@ take_told(struct trainer *t, const struct told *told)
         t->saved_at = tick_ms();
         spare_and_retain(t);
         enter(t, "running");
-        notify("READY=1");
+        if (!t->set->ready.without_producer)
+            notify("READY=1");
         break;
     case TOLD_STEP:
         take_step(t, told);
@@ -366,6 +370,24 @@ mind_unsaved(struct trainer *t, int64_t now)
                         "no durable checkpoint for %u s: training stands still until one succeeds",
                         (unsigned)t->set->ckpt.max_unsaved_s);
     }
+}
+
+// ---------------------------------------------------------------- producers
+
+// Nobody to get batches from for too long: what was learned is saved, and we leave.
+static void
+mind_producers(struct trainer *t, int64_t now)
+{
+    struct dataclient_view feed;
+    int64_t most = (int64_t)t->set->ready.give_up_after_s * 1000;
+    dataclient_look(datafeed_client(t->feed), &feed);
+    if (feed.up > 0 || t->met_at == 0)
+        t->met_at = now;
+    if (most == 0 || t->ended || t->gave_up || now - t->met_at <= most)
+        return;
+    t->gave_up = true;
+    enter(t, "stopping");
+    training_ask_stop(t->training, true);
 }
 
 // ---------------------------------------------------------------- requests
@@ -557,6 +579,7 @@ turn(struct trainer *t, int64_t now)
     publisher_turn(t->publisher);
     each_second(t, now);
     mind_unsaved(t, now);
+    mind_producers(t, now);
     if (loop_checkpoint_asked(t->loop) && !t->ended)
         training_ask_checkpoint(t->training);
     wake_at = at < wake_at ? at : wake_at;
@@ -576,6 +599,8 @@ run(struct trainer *t)
 {
     bool stay = t->set->trainer.when_done == SET_DONE_STAY, asked = false;
     enter(t, "waiting_producer");
+    if (t->set->ready.without_producer)
+        notify("READY=1");
     for (;;) {
         int64_t wake_at = turn(t, tick_ms());
         enum loop_stop stop = loop_stopping(t->loop);
@@ -590,6 +615,11 @@ run(struct trainer *t)
             turn(t, tick_ms()); // what the saver said last
             if (t->failed)
                 return status_note_give(&t->why);
+            if (t->gave_up)
+                return FAIL(UNREACHABLE, "no producer for %u s (ready.give_up_after_s): %s",
+                            (unsigned)t->set->ready.give_up_after_s,
+                            t->set->trainer.producers.count ? t->set->trainer.producers.at[0]
+                                                            : t->set->producer.data);
             if (asked || !stay)
                 return STATUS_OK;
             enter(t, "finished");

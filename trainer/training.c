@@ -7,6 +7,7 @@
 #include "lib/base/tick.h"
 #include "lib/host/queue.h"
 #include "lib/kern/gemm.h"
+#include "trainer/intake.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -175,28 +176,13 @@ build(struct training *t)
     return STATUS_OK;
 }
 
-// bf16 is the upper half of fp32. `from` is not aligned.
-static void
-widen(float *out, const unsigned char *from, size_t count)
-{
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits = (uint32_t)load_u16(from + 2 * i) << 16;
-        memcpy(&out[i], &bits, sizeof bits);
-    }
-}
-
 static enum status
 step(struct training *t, const struct feed_batch *batch, double waited)
 {
     size_t count = (size_t)t->stream.rows * t->stream.width;
     double began = tick_seconds();
-    bool bf16 = t->stream.dtype == PAYLOAD_BF16;
-    if (bf16)
-        widen(t->x, batch->at, count);
-    else
-        memcpy(t->x, batch->at, count * sizeof *t->x);
-    const unsigned char *pairs = batch->at + count * (bf16 ? 2 : 4);
+    TRY(intake(t->x, batch->at, &t->stream, batch->taken.seq, t->knobs->data.check_finite));
+    const unsigned char *pairs = batch->at + count * (t->stream.dtype == PAYLOAD_BF16 ? 2 : 4);
     bool by_position = t->knobs->temporal.pairing == PAIRING_POSITION;
     struct told told = {.kind = TOLD_STEP, .wait_seconds = waited};
     struct mat x = {t->x, t->stream.rows, t->stream.width};
@@ -226,12 +212,13 @@ snapshot(struct training *t)
 static void
 snapshot_if_due(struct training *t, bool stepped)
 {
-    const struct settings_ckpt *when = &t->knobs->ckpt;
+    uint64_t steps = t->knobs->ckpt.every_steps;
+    int64_t ms = (int64_t)t->knobs->ckpt.every_s * 1000;
     bool due = atomic_load(&t->checkpoint);
-    if (stepped && when->every_steps > 0)
-        due |= t->place.next % when->every_steps == 0;
-    if (stepped && when->every_s > 0)
-        due |= tick_ms() - t->snapshot_at >= (int64_t)when->every_s * 1000;
+    if (stepped && steps > 0)
+        due |= t->place.next % steps == 0;
+    if (stepped && ms > 0)
+        due |= tick_ms() - t->snapshot_at >= ms;
     if (due && !keeper_busy(t->keeper))
         snapshot(t);
 }

@@ -2,6 +2,7 @@
 
 #include "lib/base/file.h"
 #include "lib/base/tick.h"
+#include "lib/host/syncer.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -19,11 +20,12 @@ enum { LINE_BYTES = 16 * 1024, READINGS_MOST = 256 };
 struct meter {
     char folder[PATH_BYTES], path[PATH_BYTES];
     uint64_t segment, used;
-    int fd; // -1: the next line begins a segment
+    int fd;                // -1: the next line begins a segment
+    struct syncer *syncer; // NULL: nobody syncs
 };
 
 enum status
-meter_open(struct meter **out, const char *folder, uint64_t segment)
+meter_open(struct meter **out, const char *folder, uint64_t segment, uint32_t sync_ms)
 {
     *out = NULL;
     TRY(path_make(folder, 0700));
@@ -34,13 +36,17 @@ meter_open(struct meter **out, const char *folder, uint64_t segment)
     meter->segment = segment;
     meter->fd = -1;
     *out = meter;
-    return STATUS_OK;
+    enum status status = sync_ms ? syncer_new(&meter->syncer, sync_ms) : STATUS_OK;
+    if (status != STATUS_OK)
+        meter_close(out);
+    return status;
 }
 
 void
 meter_close(struct meter **meter)
 {
     if (*meter) {
+        syncer_free(&(*meter)->syncer);
         if ((*meter)->fd >= 0)
             close((*meter)->fd);
         free(*meter);
@@ -62,7 +68,7 @@ segment_begin(struct meter *meter, uint64_t step)
     char last = '\n'; // a torn line of an earlier life is closed, so that ours stands alone
     if (end > 0 && pread(meter->fd, &last, 1, end - 1) == 1 && last != '\n')
         TRY(file_write_all(meter->fd, meter->path, "\n", 1));
-    return STATUS_OK;
+    return meter->syncer ? syncer_file(meter->syncer, meter->fd) : STATUS_OK;
 }
 
 enum status
@@ -87,7 +93,10 @@ meter_write(struct meter *meter, uint64_t step, const struct reading *readings, 
     }
     used += (size_t)snprintf(line + used, sizeof line - used, "}\n");
     meter->used += used;
-    return file_write_all(meter->fd, meter->path, line, used);
+    TRY(file_write_all(meter->fd, meter->path, line, used));
+    if (meter->syncer)
+        syncer_wrote(meter->syncer);
+    return STATUS_OK;
 }
 
 static void

@@ -17,8 +17,10 @@ struct reading {
 struct meter;
 
 // Appends to FOLDER/m-<first step>.jsonl, beginning a new segment when one has `segment` bytes.
-// The folder is made if it is missing.
-CHECKED enum status meter_open(struct meter **out, const char *folder, uint64_t segment);
+// The folder is made if it is missing. Lines are on disk at most `sync_ms` after they were written
+// (0: when the system likes).
+CHECKED enum status meter_open(struct meter **out, const char *folder, uint64_t segment,
+                               uint32_t sync_ms);
 void meter_close(struct meter **meter);
 CHECKED enum status meter_write(struct meter *meter, uint64_t step, const struct reading *readings,
                                 size_t count);

@@ -49,9 +49,6 @@ each_rule_names_the_value_at_fault(void **unused)
          "--set: pace.group is '', wanted letters, digits, '.', '_', '-', and no '.' in front"},
         {{"text.field="}, "--set: text.field is '', wanted the key of the text in a JSON line"},
         {{"storage.runs="}, "--set: storage.runs is '', wanted a folder (. for this one)"},
-        {{"security.ipc_roles=[trainer, root]"},
-         "--set: security.ipc_roles is 'trainer, root', wanted trainer, evaluator, monitor, admin "
-         "or all"},
         {{"model.bos=eos"}, "--set: model.bos is 'eos', wanted auto, none or a token's id"},
         {{"model.separator=x"},
          "--set: model.separator is 'x', wanted bos, eos, none or a token's id"},
@@ -79,6 +76,8 @@ each_rule_names_the_value_at_fault(void **unused)
         {{"trainer.device=gpu"}, "--set: trainer.device is 'gpu', wanted auto, ref, cpu or cuda:N"},
         {{"producer.device=cuda:"},
          "--set: producer.device is 'cuda:', wanted auto, ref, cpu or cuda:N"},
+        {{"producer.device=ref"},
+         "--set: producer.device is 'ref', wanted auto, cpu or cuda:N: no slow twin of the model"},
         {{"loss.sparsity=l0"},
          "--set: loss.sparsity is 'l0', wanted auto, or sae.arch jumprelu instead of relu"},
         {{"loss.sparsity=target_l0"},

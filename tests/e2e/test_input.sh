@@ -49,16 +49,21 @@ with "an endpoint beyond this machine" 78 "producer.data" --set producer.data=tc
 with "an SAE larger than the memory" 73 "MiB are available" --set sae.latents=16000000
 : >"$work/file"
 with "a runs folder that is a file" 73 "" --set storage.runs="$work/file/runs"
-port=$((20000 + RANDOM % 20000))
-python3 - $port <<'PY' & listener=$!
-import socket, sys, time
-s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("127.0.0.1", int(sys.argv[1]))); s.listen(1); time.sleep(120)
+python3 - >"$work/port" <<'PY' & listener=$!
+import socket, time
+s = socket.socket(); s.bind(("127.0.0.1", 0)); s.listen(1); print(s.getsockname()[1], flush=True); time.sleep(120)
 PY
-sleep 0.5
+until [ -s "$work/port" ]; do sleep 0.05; done
+port=$(cat "$work/port")
 with "a busy port" 73 "tcp://127.0.0.1:$port" --set trainer.ctl="tcp://127.0.0.1:$port"
 kill $listener 2>/dev/null || true
 
-osae_run twice & run=$!
+with "a device that is not there" 78 "cuda:99" --set producer.device=cuda:99
+got=0; timeout 60 "$bin/osae-trainer" "$work/run.yaml" --set run.name=alone --set ready.give_up_after_s=1 >"$work/out" 2>&1 || got=$?
+check "a trainer that may not wait for ever for its producer leaves with 69" [ $got = 69 ]
+check "and names where it was awaited" grep -q "no producer for 1 s .*ipc://" "$work/out"
+
+osae_run twice --set data.io_threads=2 & run=$!
 wait_step twice 15 60 || bad "twice made no progress"
 got=0; timeout 30 "$bin/osae-trainer" "$work/run.yaml" --set run.name=twice >"$work/out" 2>&1 || got=$?
 check "a second trainer of one run is refused with 75" [ $got = 75 ]

@@ -104,7 +104,7 @@ write_metrics(const char *run)
     struct meter *meter;
     assert_int_equal(path_join(folder, scratch_path(run), "metrics"), STATUS_OK);
     for (int life = 0; life < 2; life++) {
-        assert_int_equal(meter_open(&meter, folder, 64 << 20), STATUS_OK);
+        assert_int_equal(meter_open(&meter, folder, 64 << 20, 0), STATUS_OK);
         for (uint64_t step = life ? 61 : 1; step <= (life ? STEPS : 80); step++) {
             double x = (double)step / STEPS;
             const struct reading readings[] = {

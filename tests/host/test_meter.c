@@ -40,7 +40,7 @@ lines_survive_segments_and_a_torn_end(void **unused)
     char folder[] = "/tmp/osae-meter-XXXXXX";
     assert_non_null(mkdtemp(folder));
     struct meter *meter;
-    assert_int_equal(meter_open(&meter, folder, 200), STATUS_OK); // a few lines a segment
+    assert_int_equal(meter_open(&meter, folder, 200, 1), STATUS_OK); // a few lines a segment
     double sum = 0;
     for (uint64_t step = 0; step < 50; step++) {
         struct reading readings[] = {{"loss", 0.1 * (double)step}, {"fvu", (double)NAN}};
