@@ -51,6 +51,12 @@ bool model_is_bias_free(const struct model *model);
 
 // x [n*C x d] of ids [n x C], 1 <= n <= batch_contexts. An id that the model lacks is DAMAGED.
 CHECKED enum status model_below(struct model *model, const uint32_t *ids, size_t n, float *x);
+// The same for contexts of `context` <= C tokens, as many as fill the buffers (n * context <=
+// batch_contexts * C), and only at one position of each: row i of x is the stream of context i at
+// at[i] < context, with model_below's bits. What stands behind at[i] changes nothing, so prompts
+// of unequal length are filled up with any id. x has room for [n * context x d]; [n x d] is told.
+CHECKED enum status model_below_at(struct model *model, const uint32_t *ids, size_t n,
+                                   size_t context, const uint32_t *at, float *x);
 // y [n*C x d]: what the head reads, from the stream at the hook. y may be x. Only when `whole`.
 void model_above(struct model *model, const float *x, size_t n, float *y);
 // logits [rows x V] of any rows of y, final softcap included. Only when `whole`. Callers choose

@@ -78,8 +78,8 @@ turn_row(const struct model *m, const struct block *b, float *qkv, size_t positi
 }
 
 static void
-project_tile(const struct model *m, const struct block *b, const float *x, size_t first,
-             size_t rows)
+project_tile(const struct model *m, const struct block *b, const float *x, size_t context,
+             size_t first, size_t rows)
 {
     struct bench *bench = my_bench(m);
     size_t d = m->arch->width, width = width_qkv(m->arch);
@@ -88,16 +88,16 @@ project_tile(const struct model *m, const struct block *b, const float *x, size_
     gemm_weight_rows(qkv, width, bench->norm, d, b->qkv, rows, bench->product);
     add_bias(qkv, width, b->qkv_bias, rows);
     for (size_t r = 0; r < rows; r++)
-        turn_row(m, b, qkv + r * width, (first + r) % m->set.context);
+        turn_row(m, b, qkv + r * width, (first + r) % context);
 }
 
 static void
-attend(const struct model *m, size_t layer, size_t context, size_t head)
+attend(const struct model *m, size_t layer, size_t context, size_t number, size_t head)
 {
     const struct arch *a = m->arch;
     size_t dim = a->head_dim, width = width_qkv(a), mixed = a->heads * dim;
-    size_t shared = head / (a->heads / a->kv_heads), row = context * m->set.context;
-    struct attention how = {.context = m->set.context,
+    size_t shared = head / (a->heads / a->kv_heads), row = number * context;
+    struct attention how = {.context = context,
                             .dim = dim,
                             .window = a->sliding[layer] ? a->window : 0,
                             .cap = (float)a->attention_cap};
@@ -139,23 +139,57 @@ feed_tile(const struct model *m, const struct block *b, float *x, size_t first, 
     add_rows(stream, bench->sum, rows * d);
 }
 
-void
-model_blocks(const struct model *m, float *x, size_t n, size_t from, size_t to)
+// Where the rows of a block are wanted: all of them, or of each context the one at `at`.
+struct wanted {
+    size_t n, context;  // n contexts of so many tokens
+    const uint32_t *at; // [n], or NULL: all
+};
+
+// Row number * context + at[number] of x and of the heads' results becomes row `number`.
+static void
+keep_wanted(const struct model *m, float *x, const struct wanted *wanted)
 {
-    size_t rows = n * m->set.context, tile = tile_rows(m, rows), heads = m->arch->heads;
+    size_t d = m->arch->width, mixed = m->arch->heads * m->arch->head_dim;
+    for (size_t i = 0; i < wanted->n; i++) {
+        size_t from = i * wanted->context + wanted->at[i]; // never before row i
+        memmove(x + i * d, x + from * d, d * sizeof *x);
+        memmove(m->mixed + i * mixed, m->mixed + from * mixed, mixed * sizeof *x);
+    }
+}
+
+// x [n*C x d] through blocks from .. to - 1, in place. Only of the last block are some rows left
+// out: the ones before need the keys and values of all.
+static void
+run_blocks(const struct model *m, float *x, const struct wanted *wanted, size_t from, size_t to)
+{
+    size_t n = wanted->n, c = wanted->context, rows = n * c, heads = m->arch->heads;
+    size_t tile = tile_rows(m, rows);
 #pragma omp parallel
     for (size_t layer = from; layer < to; layer++) {
         const struct block *b = &m->blocks[layer];
 #pragma omp for schedule(dynamic)
         for (size_t first = 0; first < rows; first += tile)
-            project_tile(m, b, x, first, rows - first < tile ? rows - first : tile);
+            project_tile(m, b, x, c, first, rows - first < tile ? rows - first : tile);
 #pragma omp for schedule(dynamic)
         for (size_t i = 0; i < n * heads; i++)
-            attend(m, layer, i / heads, i % heads);
+            attend(m, layer, c, i / heads, i % heads);
+        size_t fed = rows;
+        if (wanted->at && layer + 1 == to) {
+            fed = n;
+#pragma omp single
+            keep_wanted(m, x, wanted);
+        }
+        size_t step = tile_rows(m, fed);
 #pragma omp for schedule(dynamic)
-        for (size_t first = 0; first < rows; first += tile)
-            feed_tile(m, b, x, first, rows - first < tile ? rows - first : tile);
+        for (size_t first = 0; first < fed; first += step)
+            feed_tile(m, b, x, first, fed - first < step ? fed - first : step);
     }
+}
+
+void
+model_blocks(const struct model *m, float *x, size_t n, size_t from, size_t to)
+{
+    run_blocks(m, x, &(struct wanted){n, m->set.context, NULL}, from, to);
 }
 
 static void
@@ -176,11 +210,10 @@ embed_row(const struct model *m, float *x, uint32_t id, size_t position)
         add_rows(x, m->positions + position * a->width, a->width);
 }
 
-enum status
-model_below(struct model *m, const uint32_t *ids, size_t n, float *x)
+static enum status
+below(struct model *m, const uint32_t *ids, const struct wanted *wanted, float *x)
 {
-    assert(n >= 1 && n <= m->set.batch_contexts);
-    size_t context = m->set.context;
+    size_t n = wanted->n, context = wanted->context;
     for (size_t i = 0; i < n * context; i++)
         if (ids[i] >= m->arch->vocab)
             return FAIL(DAMAGED, "%s: token %u at position %zu, but the model's are 0 to %zu",
@@ -188,8 +221,26 @@ model_below(struct model *m, const uint32_t *ids, size_t n, float *x)
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n * context; i++)
         embed_row(m, x + i * m->arch->width, ids[i], i % context);
-    model_blocks(m, x, n, 0, m->set.layer + 1);
+    run_blocks(m, x, wanted, 0, m->set.layer + 1);
     return STATUS_OK;
+}
+
+enum status
+model_below(struct model *m, const uint32_t *ids, size_t n, float *x)
+{
+    assert(n >= 1 && n <= m->set.batch_contexts);
+    return below(m, ids, &(struct wanted){n, m->set.context, NULL}, x);
+}
+
+enum status
+model_below_at(struct model *m, const uint32_t *ids, size_t n, size_t context, const uint32_t *at,
+               float *x)
+{
+    assert(context >= 1 && context <= m->set.context);
+    assert(n >= 1 && n <= m->set.batch_contexts * m->set.context / context);
+    for (size_t i = 0; i < n; i++)
+        assert(at[i] < context);
+    return below(m, ids, &(struct wanted){n, context, at}, x);
 }
 
 void

@@ -219,6 +219,45 @@ short_contexts_are_the_beginning_of_long_ones(void **unused)
     golden_drop(&g);
 }
 
+// Single positions of short contexts, filled up with other ids behind them, have the bits that a
+// whole pass gives them.
+static void
+one_position_of_each_context(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {"tiny-gemma2", "tiny-llama/tiny-llama-q4_1.gguf"};
+    enum { SHORT = 19, MANY = 7 };
+    for (size_t i = 0; i < 2; i++) {
+        struct golden g =
+            golden_take(i % 2 ? "tiny-llama/golden.safetensors" : "tiny-gemma2/golden.safetensors");
+        size_t d = g.width, n = 4 * g.context / SHORT;
+        assert_true(n >= MANY && g.context > SHORT);
+        float *whole = malloc(g.context * d * sizeof *whole),
+              *x = malloc(n * SHORT * d * sizeof *x);
+        uint32_t *ids = malloc(n * SHORT * sizeof *ids), *at = malloc(n * sizeof *at);
+        struct model *m = open_model(names[i], 2, g.context, 4, GEMM_F32, false);
+        for (size_t j = 0; j < n; j++) {
+            at[j] = (uint32_t)(j * 5 % SHORT);
+            for (size_t t = 0; t < SHORT; t++)
+                ids[j * SHORT + t] = t <= at[j] ? g.ids[t] : (uint32_t)(7 * j + t);
+        }
+        assert_int_equal(model_below_at(m, ids, n, SHORT, at, x), STATUS_OK);
+        assert_int_equal(model_below(m, g.ids, 1, whole), STATUS_OK);
+        for (size_t j = 0; j < n; j++)
+            assert_memory_equal(x + j * d, whole + at[j] * d, d * sizeof *x);
+        assert_int_equal(model_below_at(m, ids + SHORT, 1, SHORT, at + 1, x), STATUS_OK);
+        assert_memory_equal(x, whole + at[1] * d, d * sizeof *x);
+        ids[3] = UINT32_MAX;
+        assert_int_equal(model_below_at(m, ids, 1, SHORT, at, x), STATUS_DAMAGED);
+        model_free(&m);
+        free(whole);
+        free(x);
+        free(ids);
+        free(at);
+        golden_drop(&g);
+    }
+}
+
 static void
 bits_do_not_depend_on_threads_or_neighbours(void **unused)
 {
@@ -371,6 +410,7 @@ main(void)
         cmocka_unit_test(llama_from_a_quantised_gguf),
         cmocka_unit_test(the_other_families),
         cmocka_unit_test(short_contexts_are_the_beginning_of_long_ones),
+        cmocka_unit_test(one_position_of_each_context),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_neighbours),
         cmocka_unit_test(bf16_products_stay_near),
         cmocka_unit_test(settings_that_do_not_fit_are_refused),
