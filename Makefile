@@ -49,7 +49,7 @@ check: setup ## every fast test, under the address and undefined-behaviour sanit
 	if OSAE_SMOLLM2=$$(scripts/fetch-model.sh); then export OSAE_SMOLLM2; fi # else its tests are skipped
 	ctest --test-dir build/dev -L fast $(TESTING)
 
-check-faults: setup ## the tests that break things: injected faults, kill -9
+check-faults: setup ## the tests that break things: 10,000 simulated worlds, failing disks, kill -9 (on the release build)
 	$(call build,release,all)
 	ctest --test-dir build/release -L fault $(TESTING)
 

@@ -106,7 +106,7 @@ struct sim {
     struct sim_trainer trainer[SIM_TRAINERS];
     struct hash128 chain[SIM_STEPS + 1]; // after so many batches
     // the weather
-    unsigned loss, dup, corrupt, reorder, full; // per cent
+    unsigned loss, dup, corrupt, reorder, full, disk_fails; // per cent
     int64_t delay_ms, generate_ms, compute_ms, disk_ms;
     uint64_t save_every;
     bool crashes, cuts, freezes;

@@ -1,6 +1,7 @@
 // A world in one process: producers and trainers made of the real state machines, a network that
-// loses, repeats, delays, reorders, cuts and corrupts, processes that are killed, stopped and
-// started again; all decided by one 64-bit seed. After every event the invariants are checked.
+// loses, repeats, delays, reorders, cuts and corrupts, disks that fail, processes that are killed,
+// stopped and started again; all decided by one 64-bit seed. After every event the invariants are
+// checked.
 //
 //   P1 batches are applied strictly in order, each once       P2 the chain is that of the stream
 //   P3 what is applied has the stream's bytes                 P5 dur <= app <= taken <= upto
@@ -179,10 +180,12 @@ sim_handle(struct sim *sim, struct sim_event *event)
         break;
     case EVENT_SAVED:
         trainer->saving = false;
-        trainer->disk_next = event->saved_next;
-        trainer->disk_hash = event->saved_hash;
-        trainer->disk_chain = event->saved_chain;
-        dataclient_durable(trainer->client, event->saved_next);
+        if (!sim_storm(sim) || !sim_chance(sim, sim->disk_fails)) {
+            trainer->disk_next = event->saved_next;
+            trainer->disk_hash = event->saved_hash;
+            trainer->disk_chain = event->saved_chain;
+            dataclient_durable(trainer->client, event->saved_next);
+        }
         if (trainer->applied == sim->steps && trainer->disk_next < sim->steps)
             sim_save(sim, event->trainer);
         sim_run_client(sim, event->trainer);
@@ -216,6 +219,7 @@ sim_settle(struct sim *sim)
     sim->corrupt = (unsigned)(sim_below(sim, 3) == 0 ? sim_below(sim, 10) : 0);
     sim->reorder = (unsigned)(sim_below(sim, 2) * sim_below(sim, 101));
     sim->full = (unsigned)(sim_below(sim, 2) * sim_below(sim, 50));
+    sim->disk_fails = (unsigned)(sim_below(sim, 2) * sim_below(sim, 80));
     sim->delay_ms = 1 << sim_below(sim, 13);
     sim->generate_ms = 1 << sim_below(sim, 10);
     sim->compute_ms = 1 << sim_below(sim, 10);

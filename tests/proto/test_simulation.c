@@ -1,5 +1,8 @@
 // The data plane under every weather: see simulator.h.
 //     test_proto_simulation [SEEDS [FIRST]]       300 seeds by default; one seed again: 1 SEED
+// also: fault 10000
+// also: nightly 1000000
+// timeout: 900
 #include "tests/proto/simulator.h"
 
 #include <inttypes.h>
