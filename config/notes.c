@@ -141,7 +141,9 @@ const struct note notes[] = {
     {"storage.cache",
      "The environment's OSAE_CACHE is the same setting. Paths written cache://x are below it."},
     {"pace.mode",
-     "bounded lets the fastest trainer lead by lag batches; no mode ever drops a batch."},
+     "bounded: the fastest trainer leads by lag batches and then waits for the slowest. freerun: "
+     "nobody waits for this trainer; when it is lag batches behind it is let go, and comes back to "
+     "be served from where it was once that holds nobody up. No mode ever drops a batch."},
     {"security.plain_loopback",
      "Any user of this machine can connect to a tcp port, so pause, stop and set are refused there; "
      "on ipc the folder belongs to you alone."},

@@ -6,7 +6,7 @@
 static const char *const specials[] = {"split", "text", NULL};
 static const char *const dtypes[] = {"f32", "bf16", NULL};
 static const char *const shuffles[] = {"rows", "contexts", NULL};
-static const char *const paces[] = {"lockstep", "bounded", NULL};
+static const char *const paces[] = {"lockstep", "bounded", "freerun", NULL};
 static const char *const barriers[] = {"fail", "start", NULL};
 static const char *const dones[] = {"exit", "stay", NULL};
 static const char *const mismatches[] = {"fail", "warn", NULL};
@@ -166,7 +166,7 @@ const struct field settings_rows[] = {
     NUMBER(data.max_payload,     "64MiB", 4096, 2147483648, SIZE, "bytes", "largest batch accepted"),
     NUMBER(data.io_threads,      "1", 1, 16, 0, NULL, "I/O threads of ZeroMQ in each daemon"),
 
-    PICK  (pace.mode,            "bounded", paces, 0, "trainers of one producer: step by step together, or apart by at most lag"),
+    PICK  (pace.mode,            "bounded", paces, 0, "trainers of one producer: step by step together, apart by at most lag, or each at its own pace"),
     NUMBER(pace.lag,             "0", 0, 4096, 0, "batches", "how far behind the fastest; 0: 1 in lockstep, else stream.ring_slots"),
     WORD  (pace.group,           "default", 0, "trainers of one group wait for each other"),
     NUMBER(pace.group_size,      "0", 0, 64, 0, "trainers", "nothing is sent before so many have come; 0: no waiting"),

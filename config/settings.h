@@ -96,7 +96,7 @@ struct settings_data {
     uint32_t io_threads;
 };
 
-enum set_pace { SET_PACE_LOCKSTEP, SET_PACE_BOUNDED };
+enum set_pace { SET_PACE_LOCKSTEP, SET_PACE_BOUNDED, SET_PACE_FREERUN };
 enum set_barrier { SET_BARRIER_FAIL, SET_BARRIER_START };
 
 struct settings_pace {

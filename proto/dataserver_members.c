@@ -151,10 +151,17 @@ ds_member_holds(const struct member *member)
     return member->seen_end && member->seen_end - 1 < hold ? member->seen_end - 1 : hold;
 }
 
+// It has all it wants: whoever lingers at its end keeps nobody back who goes further.
+bool
+ds_member_finished(const struct member *member)
+{
+    return member->app >= member->end && member->seen_end == 0;
+}
+
 bool
 ds_member_holding(const struct dataserver *server, const struct member *member)
 {
-    return member->used && !ds_rejoining(server, member) &&
+    return member->used && !ds_member_finished(member) && !ds_rejoining(server, member) &&
            (member->lk != 0 || member->pace == PACE_BLOCK);
 }
 

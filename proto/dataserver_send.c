@@ -12,7 +12,8 @@ gate(const struct dataserver *server, const struct member *member, const struct 
         return UINT64_MAX;
     for (size_t i = 0; i < MEMBERS_MOST; i++) {
         const struct member *other = &server->members[i];
-        if (!other->used || other->group != member->group || other->pace != PACE_BLOCK)
+        if (!other->used || other->group != member->group || other->pace != PACE_BLOCK ||
+            ds_member_finished(other))
             continue;
         if (other->app < app) {
             app = other->app;

@@ -83,6 +83,7 @@ void ds_member_remove(struct dataserver *server, struct member *member);
 void ds_member_detach(struct dataserver *server, struct member *member, enum refusal code,
                       const char *format, ...) __attribute__((format(printf, 4, 5)));
 uint64_t ds_member_holds(const struct member *member);
+bool ds_member_finished(const struct member *member);
 bool ds_member_holding(const struct dataserver *server, const struct member *member);
 void ds_mark_stale(struct dataserver *server, int64_t now);
 // Leases, dead members, barriers, laggards, and the ring's place.

@@ -140,7 +140,8 @@ open_sockets(struct trainer *t)
     struct dataclient_settings feed = {.link = link_presets,
                                        .win = set->data.win,
                                        .lag = settings_lag(set),
-                                       .onlag = PACE_BLOCK,
+                                       .onlag = set->pace.mode == SET_PACE_FREERUN ? PACE_DETACH
+                                                                                   : PACE_BLOCK,
                                        .group_size = set->pace.group_size,
                                        .seed = random_seed()};
     feed.link.me = t->me;

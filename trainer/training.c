@@ -149,6 +149,11 @@ build(struct training *t)
     if (t->stream.rows != recipe.rows)
         return FAIL(CONFIG, "stream.rows is %zu here, but the producer serves batches of %" PRIu32,
                     recipe.rows, t->stream.rows);
+    if (set->trainer.steps > t->stream.end)
+        return FAIL(CONFIG,
+                    "trainer.steps is %" PRIu64
+                    " here, but the producer's stream ends after %" PRIu64 " batches",
+                    set->trainer.steps, t->stream.end);
     t->trajectory = trajectory_hash(set, t->stream.id);
     TRY(same_trajectory(t));
     TRY(check_memory(t, &recipe));

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# label: fault
+# timeout: 300
+# Several trainers of different kinds on one producer: coming late, leaving, killed, and the producer killed under
+# them; each ends with the weights and the chain it has when it trains alone.          (P1 P2 P6 D3 L1 L2)
+. "$(dirname "${BASH_SOURCE[0]}")/common.bash"
+steps=60
+address=ipc://$XDG_RUNTIME_DIR/osae/farm.producer.data
+# What makes each kind another: the paper's loss, no competition, TopK, JumpReLU.
+declare -A kind=(
+  [orth]="sae.latents=512"
+  [standard]="loss.lambda_o=0 loss.lambda_t=0 loss.lambda_s=1"
+  [topk]="sae.arch=topk sae.topk=16 loss.lambda_o=0 loss.lambda_t=0"
+  [jump]="sae.arch=jumprelu loss.lambda_o=0 loss.lambda_t=0 sae.seed=3"
+)
+
+with_sets() { # COMMAND... -- KEY=VALUE...: the command with each as --set
+  local args=()
+  while [ "$1" != -- ]; do args+=("$1"); shift; done
+  shift
+  for set in "$@"; do args+=(--set "$set"); done
+  exec "${args[@]}"
+}
+producer() { # NAME [KEY=VALUE...]
+  local name=$1; shift
+  with_sets "$bin/osae-producer" "$work/run.yaml" -- run.name="$name" "$@" >>"$work/$name.log" 2>&1
+}
+trainer() { # NAME KIND [KEY=VALUE...]: until it has finished or is stopped
+  local name=$1 what=$2; shift 2
+  with_sets "$bin/osae-trainer" "$work/run.yaml" -- run.name="$name" trainer.steps=$steps ckpt.every_steps=10 \
+    "trainer.producers=[$address]" ${kind[$what]} "$@" >>"$work/$name.log" 2>&1
+}
+digest_of() { digest "$1" $steps; }
+same() { [ "$(digest_of "$1")" = "$(digest_of "$2")" ]; }
+is_done() { [ -d "$work/runs/$1/checkpoints/step-$(printf %012d $steps)" ]; }
+# A trainer that left (SIGTERM) or was killed is started again until its run is complete.
+persist() { # NAME KIND [KEY=VALUE...]
+  local tries=0
+  until is_done "$1"; do
+    tries=$((tries + 1)); [ $tries -le 20 ] || return 1
+    (trainer "$@") || true
+  done
+}
+
+# Alone: each kind with a producer of its own.
+for name in orth standard topk jump; do
+  (producer farm) & source=$!
+  check "$name alone" persist "alone-$name" $name || tail -5 "$work/alone-$name.log"
+  kill -TERM $source; wait $source
+  check "its producer leaves cleanly" [ $? = 0 ]
+done
+check "the kinds differ" [ "$(for n in orth standard topk jump; do digest_of alone-$n | head -1; done | sort -u | wc -l)" = 4 ]
+
+# Together: two from the start, one late and free-running, one later still; every process killed or stopped once.
+(producer farm) & source=$!
+persist orth orth & orth=$!
+persist standard standard pace.mode=freerun & standard=$!
+wait_step orth 10 60 || bad "orth made no progress"
+persist topk topk & topk=$!
+wait_step topk 10 60 || bad "topk made no progress"
+kill_once osae-trainer run.name=orth
+persist jump jump pace.mode=freerun & jump=$!
+pkill -TERM -f "osae-trainer $work/run.yaml.*run.name=topk"
+wait_step topk 20 60 || bad "topk did not come back"
+check "nobody has finished yet" bash -c "! ls -d $work/runs/{orth,topk}/checkpoints/step-$(printf %012d $steps) 2>/dev/null"
+kill -9 $source; wait $source
+(producer farm) & source=$!
+for name in orth standard topk jump; do
+  check "$name comes to its end" wait ${!name} || tail -5 "$work/$name.log"
+  check "$name has the bits it has alone" same "$name" "alone-$name"
+done
+check "one was killed and one was stopped, and they went on" \
+  [ "$(grep -l "going on from step" "$work"/{orth,topk}.log | wc -l)" = 2 ]
+check "the producer was killed under them" [ "$(grep -c "serving stream" "$work/farm.log")" = 6 ]
+kill -TERM $source; wait $source
+
+# In step: nothing is sent before both are there, and neither is more than a batch ahead.
+(producer farm) & source=$!
+persist step-a orth pace.mode=lockstep pace.group_size=2 pace.group=pair & a=$!
+sleep 1
+check "nobody starts before the group is whole" [ -z "$(step_of step-a)" ]
+persist step-b jump pace.mode=lockstep pace.group_size=2 pace.group=pair & b=$!
+wait $a $b
+check "in lockstep the same bits (orth)" same step-a alone-orth
+check "in lockstep the same bits (jump)" same step-b alone-jump
+kill -TERM $source; wait $source
+
+# One that is killed and does not come back holds the others for lease + dead_after, no longer; one that is done and
+# stays, and one whose run is shorter, hold nobody.
+(producer farm pace.dead_after_s=1 net.hb_ms=200 net.lease_ms=1000 stream.ring_slots=4) & source=$!
+(trainer lost topk) & lost=$!
+(trainer short standard trainer.steps=10 trainer.when_done=stay) & short=$!
+(trainer longer standard trainer.steps=1000000; exit $?) & longer=$!
+persist left orth & left=$!
+wait_step lost 10 60 || bad "lost made no progress"
+kill_once osae-trainer run.name=lost; wait $lost
+check "the others go on without the one that is lost" wait $left
+check "and end with the same bits" same left alone-orth
+check "the finished one is still there" kill -0 $short
+wait $longer
+check "steps beyond the end of the stream are refused with 78" [ $? = 78 ]
+check "and in words" grep -q "the producer's stream ends after" "$work/longer.log"
+kill -TERM $short $source; wait $short $source
+finish
