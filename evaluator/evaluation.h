@@ -17,24 +17,31 @@
 #include "evaluator/score.h"
 #include "proto/named.h"
 
-// What all rows share; borrowed until `close`.
+// What all rows share; it outlives them.
 struct desk {
     const struct settings *set;
     const struct kern *kern;
-    struct model *model;    // opened whole: model.layer, model.context, model.batch_contexts
-    const char *model_name; // as result files name it
-    const char *eval_id;    // UUID of this run of the evaluator
+    struct model *model;        // opened whole: model.layer, model.context, model.batch_contexts
+    char model_name[CARD_TEXT]; // as result files name it
+    char eval_id[37];           // UUID of this run of the evaluator
+    const char *rows;           // JSONL of token ids to be used instead of eval.text, or NULL
 };
+// Opens the model. `set` and `rows` are borrowed.
+CHECKED enum status desk_open(struct desk *desk, const struct settings *set, const char *rows);
+void desk_close(struct desk *desk); // a zeroed one is fine
 
-// One checkpoint. Its folder is readable here, cfg.json and sae_weights.safetensors in it have the
-// manifest's hashes. Whether the SAE fits the model is for the row to see.
+// One checkpoint: its folder is readable here, cfg.json and sae_weights.safetensors in it have the
+// manifest's hashes. Or any SAE of anybody's (once.h).
 struct subject {
     const char *folder;
     const char *run, *ck; // "<run>/<step>-<incarnation>"
-    uint64_t step, mh;    // mh: XXH3_64 of its manifest
+    uint64_t step, mh;    // mh: XXH3_64 of its manifest, or of the SAE's files
     bool last;            // the run ends with it
     const char *results;  // the eval folder: files go to results/KIND/
 };
+// The SAE, ready to run, if it is of the output of the desk's block. saelens_close it.
+CHECKED enum status subject_open(struct saelens *out, const struct subject *subject,
+                                 const struct desk *desk, size_t rows_most);
 
 // What the trainer is told, and a person reads.
 struct finding {

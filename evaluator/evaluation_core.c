@@ -11,7 +11,10 @@
 
 struct core_state {
     const struct desk *desk;
-    struct packed *windows;
+    struct packed *packed; // of eval.text, or
+    uint32_t *rows;        // from the desk's file of ids
+    const uint32_t *windows;
+    size_t count;
     struct score *score;
 };
 
@@ -24,6 +27,44 @@ packing_progress(void *context, const struct packed_progress *progress)
     return watch->stop(watch->context, "reading the held-out text", share)
                ? FAIL(AGAIN, "stopped while reading the text")
                : STATUS_OK;
+}
+
+// As SAEBench takes pre-tokenised rows: the first C ids of each, nothing added.
+static enum status
+read_rows(struct core_state *c, const char *path)
+{
+    const struct settings *set = c->desk->set;
+    size_t context = set->model.context;
+    size_t most = (size_t)set->eval.batch_contexts *
+                  (set->eval.core_batches + set->eval.core_variance_batches);
+    struct texts files = {.count = 1};
+    struct token_list ids = {0};
+    struct corpus *corpus = NULL;
+    enum status status;
+    if (strlen(path) >= TEXT_BYTES)
+        return FAIL(CONFIG, "%.100s...: too long for a path", path);
+    snprintf(files.at[0], TEXT_BYTES, "%s", path);
+    GOTRY(corpus_open(&corpus, &files, NULL));
+    for (bool more = true; c->count < most;) {
+        struct corpus_row row;
+        GOTRY(corpus_next_row(corpus, &row, context, &more));
+        if (!more)
+            break;
+        if (row.count < context)
+            GOTRY(FAIL(DAMAGED, "%s:%llu: a row of %zu ids, wanted at least %zu (model.context)",
+                       row.path, (unsigned long long)row.line, row.count, context));
+        GOTRY(token_list_append(&ids, row.ids, context));
+        c->count++;
+    }
+    if (c->count == 0)
+        GOTRY(FAIL(CONFIG, "%s: not one row of ids", path));
+    c->rows = ids.ids;
+    c->windows = ids.ids;
+    ids = (struct token_list){0};
+done:
+    token_list_release(&ids);
+    corpus_close(&corpus);
+    return status;
 }
 
 static enum status
@@ -51,7 +92,13 @@ prepare_text(struct core_state *c, struct score_plan *plan, const struct score_w
         .tokens = windows * set->model.context,
         .threads = (int)set->evaluator.threads,
         .cache = set->storage.cache};
-    GOTRY(packed_open(&c->windows, tokenizer, &packing, packing_progress, &watching));
+    if (c->desk->rows) {
+        GOTRY(read_rows(c, c->desk->rows));
+    } else {
+        GOTRY(packed_open(&c->packed, tokenizer, &packing, packing_progress, &watching));
+        c->windows = packed_ids(c->packed);
+        c->count = packed_contexts(c->packed);
+    }
     plan->specials = tokenizer_special_ids(plan->special, tokenizer, bos);
 done:
     tokenizer_free(&tokenizer);
@@ -65,7 +112,8 @@ core_close(void **state)
     if (!c)
         return;
     score_free(&c->score);
-    packed_close(&c->windows);
+    packed_close(&c->packed);
+    free(c->rows);
     free(c);
     *state = NULL;
 }
@@ -91,8 +139,7 @@ core_open(void **state, const struct desk *desk, const struct score_watch *watch
     c->desk = desk;
     enum status status = prepare_text(c, &plan, watch);
     if (status == STATUS_OK)
-        status = score_new(&c->score, &plan, desk->model, packed_ids(c->windows),
-                           packed_contexts(c->windows));
+        status = score_new(&c->score, &plan, desk->model, c->windows, c->count);
     if (status != STATUS_OK) {
         core_close(state);
         return status;
@@ -100,7 +147,7 @@ core_open(void **state, const struct desk *desk, const struct score_watch *watch
     say(SAY_INFO, "memory: scoring %s", score_memory(c->score));
     if (score_repeats(c->score))
         say(SAY_WARN, "eval.text has %zu windows, fewer than eval asks for: they are used again",
-            packed_contexts(c->windows));
+            c->count);
     return STATUS_OK;
 }
 
@@ -164,7 +211,8 @@ write_result(const struct core_state *c, const struct subject *subject, const st
         return FAIL(CREATE, "no memory for a result");
     score_file(file, c->score, sae, scored);
     snprintf(file->model_name, sizeof file->model_name, "%s", c->desk->model_name);
-    snprintf(file->dataset, sizeof file->dataset, "%s", c->desk->set->eval.text.at[0]);
+    snprintf(file->dataset, sizeof file->dataset, "%s",
+             c->desk->rows ? c->desk->rows : c->desk->set->eval.text.at[0]);
     snprintf(file->ck, sizeof file->ck, "%s", subject->ck);
     snprintf(file->run, sizeof file->run, "%s", subject->run);
     snprintf(file->eval_id, sizeof file->eval_id, "%s", c->desk->eval_id);
@@ -189,8 +237,7 @@ core_run(void *state, const struct subject *subject, struct finding *finding,
     struct score_result scored = {0};
     size_t rows = (size_t)set->eval.batch_contexts * set->model.context;
     enum status status;
-    GOTRY(saelens_open(&sae, subject->folder, rows, c->desk->kern));
-    GOTRY(saelens_fits(&sae, subject->folder, set->model.layer, model_width(c->desk->model)));
+    GOTRY(subject_open(&sae, subject, c->desk, rows));
     GOTRY(score_sae(&scored, c->score, &sae, watch));
     GOTRY(write_result(c, subject, &sae, &scored, finding));
 done:

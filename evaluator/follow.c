@@ -37,8 +37,6 @@ struct follow {
     // of the work thread
     struct desk desk;
     void *rows[EVALUATIONS]; // states of evaluations[]; NULL: switched off
-    struct model *model;
-    char model_name[CARD_TEXT], eval_id[37];
     struct channel *channel;
     struct caller *callers[CALLERS_MOST];
     size_t caller_count;
@@ -100,39 +98,11 @@ watch_work(void *context, const char *what, double share)
     return atomic_load(&f->stop);
 }
 
-static void
-name_model(struct follow *f)
-{
-    const char *path = f->set->model.path, *slash = strrchr(path, '/');
-    snprintf(f->model_name, sizeof f->model_name, "%.511s", slash && slash[1] ? slash + 1 : path);
-    size_t length = strlen(f->model_name);
-    if (length > 5 && strcmp(f->model_name + length - 5, ".gguf") == 0)
-        f->model_name[length - 5] = '\0';
-}
-
 static enum status
 prepare(struct follow *f)
 {
-    const struct settings *set = f->set;
-    gemm_threads(set->evaluator.threads);
-    f->desk.set = set;
-    TRY(kern_open(&f->desk.kern, set->evaluator.device, "evaluator.device"));
-    TRY(saebench_eval_id(f->eval_id));
     note_progress(f, "loading the model", -1);
-    struct model_settings model = {.path = set->model.path,
-                                   .cache = set->storage.cache,
-                                   .layer = set->model.layer,
-                                   .context = set->model.context,
-                                   .batch_contexts = set->model.batch_contexts,
-                                   .precision =
-                                       set->model.dtype == SET_DTYPE_BF16 ? GEMM_BF16 : GEMM_F32,
-                                   .whole = true};
-    TRY(model_new(&f->model, &model));
-    say(SAY_INFO, "memory: model %s", model_memory(f->model));
-    name_model(f);
-    f->desk.model = f->model;
-    f->desk.model_name = f->model_name;
-    f->desk.eval_id = f->eval_id;
+    TRY(desk_open(&f->desk, f->set, NULL));
     struct score_watch watch = {watch_work, f};
     for (size_t i = 0; i < EVALUATIONS; i++)
         TRY(evaluations[i]->open(&f->rows[i], &f->desk, &watch));
@@ -428,7 +398,7 @@ work(void *from)
     for (size_t i = 0; i < EVALUATIONS; i++)
         if (f->rows[i])
             evaluations[i]->close(&f->rows[i]);
-    model_free(&f->model);
+    desk_close(&f->desk);
     enter(f, FOLLOW_ENDED, 0);
     return NULL;
 }

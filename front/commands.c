@@ -16,6 +16,7 @@ const struct command commands[] = {
     {"checkpoint", "write a checkpoint of a run now", checkpoint_command},
     {"stop",   "save, and stop the processes of a run", stop_command},
     {"data",   "fetch text and a small model out of packages, by name", data_command},
+    {"eval",   "score any SAE on any model and text, as SAEBench does", eval_command},
     {"report", "scores, courses and the paper's tables of runs", report_command},
     {"fsck",   "check every file of a run's folder", fsck_command},
 };

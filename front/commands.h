@@ -25,6 +25,7 @@ command_run run_command;    // front/run.c
 command_run status_command; // front/steer.c
 command_run pause_command, resume_command, checkpoint_command, stop_command;
 command_run data_command;   // front/data.c
+command_run eval_command;   // front/eval.c
 command_run report_command; // front/report.c
 command_run fsck_command;   // front/fsck.c
 

@@ -1,0 +1,211 @@
+// `osae-evaluator eval`: SAEs of the command line on a tiny model, results found again, bad input.
+#include "config/settings.h"
+#include "evaluator/once.h"
+#include "lib/base/file.h"
+#include "lib/interop/saebench.h"
+#include "lib/interop/saelens.h"
+#include "tests/evaluator/golden.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { D = 64, K = 2 * D, C = 16 };
+static char root[] = "/tmp/osae-once-XXXXXX";
+
+// f = (relu(x), relu(-x)), so xhat = x.
+static void
+write_identity(const char *folder, int64_t layer)
+{
+    static float w_enc[K * D], b_enc[K], w_dec[K * D], b_dec[D];
+    for (size_t i = 0; i < D; i++) {
+        w_enc[i * D + i] = w_dec[i * D + i] = 1;
+        w_enc[(D + i) * D + i] = w_dec[(D + i) * D + i] = -1;
+    }
+    struct card card = {.arch = ARCH_RELU, .width = D, .latents = K, .context = C};
+    if (layer >= 0)
+        card_hook(&card, (uint64_t)layer, true);
+    const struct saelens_source from = {.arch = ARCH_RELU,
+                                        .k = K,
+                                        .d = D,
+                                        .w_enc = w_enc,
+                                        .b_enc = b_enc,
+                                        .w_dec = w_dec,
+                                        .b_dec = b_dec,
+                                        .scale = 1};
+    assert_int_equal(saelens_write(folder, &card, &from), STATUS_OK);
+}
+
+static int
+set_up(void **unused)
+{
+    (void)unused;
+    if (!mkdtemp(root) || chdir(root) != 0 || setenv("OSAE_CACHE", root, 1) != 0)
+        return -1;
+    write_identity("sae", 1);
+    write_identity("nowhere", -1);
+    FILE *rows = fopen("rows.jsonl", "w");
+    if (!rows)
+        return -1;
+    for (unsigned r = 0; r < 6; r++) {
+        fprintf(rows, "{\"input_ids\": [1");
+        for (unsigned t = 1; t < C + r; t++) // longer rows are cut
+            fprintf(rows, ", %u", 3 + (r * 31 + t * 17) % 500);
+        fprintf(rows, "]}\n");
+    }
+    return fclose(rows);
+}
+
+static int
+tear_down(void **unused)
+{
+    (void)unused;
+    return chdir("/") == 0 && path_remove(root) == STATUS_OK ? 0 : -1;
+}
+
+// Words of a command line, blanks between; the table goes to the file `table`.
+static enum status
+eval(const char *line)
+{
+    static const char always[] =
+        "eval --set model.path=" OSAE_TESTS "/golden/tiny-llama --set model.context=16 "
+        "--set eval.batch_contexts=2 --set eval.core_batches=1 "
+        "--set eval.core_variance_batches=2 ";
+    char copy[2048], *argv[64], *left = copy;
+    int argc = 0;
+    snprintf(copy, sizeof copy, "%s%s", always, line);
+    for (char *word; (word = strsep(&left, " ")) != NULL;)
+        if (*word)
+            argv[argc++] = word;
+    argv[argc] = NULL;
+    assert_int_equal(fflush(stdout), 0);
+    int before = dup(STDOUT_FILENO),
+        to = open("table", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(before >= 0 && to >= 0 && dup2(to, STDOUT_FILENO) >= 0 && close(to) == 0);
+    enum status status = once_run(argc, argv);
+    fflush(stdout);
+    assert_true(dup2(before, STDOUT_FILENO) >= 0 && close(before) == 0);
+    return status;
+}
+
+// The results in a folder; the path of the last.
+static size_t
+results(char path[PATH_BYTES], const char *folder)
+{
+    size_t count = 0;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        count++;
+        assert_int_equal(path_join(path, folder, entry->d_name), STATUS_OK);
+    }
+    closedir(dir);
+    return count;
+}
+
+static void
+any_sae_is_scored_and_found_again(void **unused)
+{
+    (void)unused;
+    char path[PATH_BYTES], *table;
+    size_t bytes;
+    static struct core_file first, second;
+    assert_int_equal(eval("sae --tokens rows.jsonl --set eval.out=out"), STATUS_OK);
+    assert_int_equal(results(path, "out/core"), 1);
+    assert_int_equal(saebench_core_read(&first, path), STATUS_OK);
+    near(first.core.ce_loss_score, 1, 1e-6);
+    near(first.core.kl_div_score, 1, 1e-6);
+    assert_true(first.core.mse_sum < 1e-9);
+    assert_int_equal(first.layer, 1); // as the SAE says
+    assert_int_equal(first.latents, K);
+    assert_string_equal(first.model_name, "tiny-llama");
+    assert_int_equal(first.core.total_tokens_eval_sparsity_variance, 2 * 2 * C);
+    assert_int_equal(file_read(&table, &bytes, "table", 1 << 20), STATUS_OK);
+    assert_non_null(strstr(table, "ce_loss_score"));
+    free(table);
+    // The second time nothing is written; another specification is another file.
+    assert_int_equal(eval("sae/sae_weights.safetensors --tokens rows.jsonl --set eval.out=out"),
+                     STATUS_OK);
+    assert_int_equal(results(path, "out/core"), 1);
+    assert_int_equal(saebench_core_read(&second, path), STATUS_OK);
+    assert_int_equal(second.created_ms, first.created_ms);
+    assert_string_equal(second.eval_id, first.eval_id);
+    assert_int_equal(
+        eval("sae --tokens rows.jsonl --set eval.out=out --set eval.core_variance_batches=1"),
+        STATUS_OK);
+    assert_int_equal(results(path, "out/core"), 2);
+}
+
+static void
+text_is_packed_and_bounded(void **unused)
+{
+    (void)unused;
+    static struct core_file file;
+    char path[PATH_BYTES];
+    assert_int_equal(eval("sae --set eval.out=text --tokens 160 --set eval.text=" OSAE_TESTS
+                          "/golden/README.md"),
+                     STATUS_OK);
+    assert_int_equal(results(path, "text/core"), 1);
+    assert_int_equal(saebench_core_read(&file, path), STATUS_OK);
+    // 160 tokens are 5 batches of 2 windows of 16: one for predictions, as 1 of 3 settings' batches
+    assert_int_equal(file.core.total_tokens_eval_reconstruction, 32);
+    assert_int_equal(file.core.total_tokens_eval_sparsity_variance, 128);
+}
+
+static void
+bad_input_is_one_line(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *line;
+        enum status status;
+        const char *words;
+    } cases[] = {
+        {"", STATUS_USAGE, "osae eval: which SAE? (osae eval --help)"},
+        {"gone", STATUS_MISSING, "gone: No such file or directory"},
+        {"sae", STATUS_CONFIG, "osae eval: --text is missing: "},
+        {"sae --tokens 0", STATUS_USAGE, "osae eval: --tokens 0: wanted a number above 0"},
+        {"sae --only corn", STATUS_USAGE, "osae eval: --only corn: wanted some of: core"},
+        {"sae --tokens gone.jsonl", STATUS_MISSING, "gone.jsonl: "},
+        {"nowhere --tokens rows.jsonl", STATUS_CONFIG,
+         "nowhere does not say which block's output it reads (hook ''): --layer is missing"},
+        {"sae --tokens rows.jsonl --set model.layer=2", STATUS_CONFIG,
+         "sae/cfg.json: the SAE is of the output of block 1 (blocks.1.hook_resid_post), wanted "
+         "block 2"},
+        {"sae --tokens rows.jsonl --set model.context=32", STATUS_DAMAGED,
+         "rows.jsonl:1: a row of 16 ids, wanted at least 32 (model.context)"},
+        {"table --tokens rows.jsonl", STATUS_MISSING, ".: no SAE: found "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        enum status status = eval(cases[i].line);
+        if (status != cases[i].status ||
+            strncmp(status_words(), cases[i].words, strlen(cases[i].words)) != 0)
+            fail_msg("'%s' gave %s, '%s'", cases[i].line, status_name(status), status_words());
+    }
+    assert_false(path_exists("eval"));
+}
+
+static void
+one_bad_sae_does_not_stop_the_others(void **unused)
+{
+    (void)unused;
+    char path[PATH_BYTES];
+    assert_int_equal(eval("gone sae --tokens rows.jsonl --set eval.out=both"), STATUS_MISSING);
+    assert_int_equal(results(path, "both/core"), 1);
+}
+
+int
+main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(any_sae_is_scored_and_found_again),
+        cmocka_unit_test(text_is_packed_and_bounded),
+        cmocka_unit_test(bad_input_is_one_line),
+        cmocka_unit_test(one_bad_sae_does_not_stop_the_others),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
