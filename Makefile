@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build model text quickstart tables check check-faults install
+.PHONY: help setup build model text quickstart tables check check-faults check-peers install
 
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
@@ -52,6 +52,9 @@ check: setup ## every fast test, under the address and undefined-behaviour sanit
 check-faults: setup ## the tests that break things: 10,000 simulated worlds, failing disks, kill -9 (on the release build)
 	$(call build,release,all)
 	ctest --test-dir build/release -L fault $(TESTING)
+
+check-peers: build ## our numbers beside SAEBench's own, on the same inputs (installs it, about 2 GB)
+	@tests/peers/check.bash $(OSAE)
 
 install: build ## install under PREFIX (default /usr/local)
 	cmake --install build/release --prefix $(PREFIX)
