@@ -3,53 +3,16 @@
 # timeout: 300
 # Several trainers of different kinds on one producer: coming late, leaving, killed, and the producer killed under
 # them; each ends with the weights and the chain it has when it trains alone.          (P1 P2 P6 D3 L1 L2)
-. "$(dirname "${BASH_SOURCE[0]}")/common.bash"
-steps=60
-address=ipc://$XDG_RUNTIME_DIR/osae/farm.producer.data
-# What makes each kind another: the paper's loss, no competition, TopK, JumpReLU.
-declare -A kind=(
-  [orth]="sae.latents=512"
-  [standard]="loss.lambda_o=0 loss.lambda_t=0 loss.lambda_s=1"
-  [topk]="sae.arch=topk sae.topk=16 loss.lambda_o=0 loss.lambda_t=0"
-  [jump]="sae.arch=jumprelu loss.lambda_o=0 loss.lambda_t=0 sae.seed=3"
-)
-
-with_sets() { # COMMAND... -- KEY=VALUE...: the command with each as --set
-  local args=()
-  while [ "$1" != -- ]; do args+=("$1"); shift; done
-  shift
-  for set in "$@"; do args+=(--set "$set"); done
-  exec "${args[@]}"
-}
-producer() { # NAME [KEY=VALUE...]
-  local name=$1; shift
-  with_sets "$bin/osae-producer" "$work/run.yaml" -- run.name="$name" "$@" >>"$work/$name.log" 2>&1
-}
-trainer() { # NAME KIND [KEY=VALUE...]: until it has finished or is stopped
-  local name=$1 what=$2; shift 2
-  with_sets "$bin/osae-trainer" "$work/run.yaml" -- run.name="$name" trainer.steps=$steps ckpt.every_steps=10 \
-    "trainer.producers=[$address]" ${kind[$what]} "$@" >>"$work/$name.log" 2>&1
-}
-digest_of() { digest "$1" $steps; }
-same() { [ "$(digest_of "$1")" = "$(digest_of "$2")" ]; }
-is_done() { [ -d "$work/runs/$1/checkpoints/step-$(printf %012d $steps)" ]; }
-# A trainer that left (SIGTERM) or was killed is started again until its run is complete.
-persist() { # NAME KIND [KEY=VALUE...]
-  local tries=0
-  until is_done "$1"; do
-    tries=$((tries + 1)); [ $tries -le 20 ] || return 1
-    (trainer "$@") || true
-  done
-}
+. "$(dirname "${BASH_SOURCE[0]}")/farm.bash"
 
 # Alone: each kind with a producer of its own.
 for name in orth standard topk jump; do
   (producer farm) & source=$!
   check "$name alone" persist "alone-$name" $name || tail -5 "$work/alone-$name.log"
-  kill -TERM $source; wait $source
+  stop $source
   check "its producer leaves cleanly" [ $? = 0 ]
 done
-check "the kinds differ" [ "$(for n in orth standard topk jump; do digest_of alone-$n | head -1; done | sort -u | wc -l)" = 4 ]
+check "the kinds differ" [ "$(for n in orth standard topk jump; do digest alone-$n $steps | head -1; done | sort -u | wc -l)" = 4 ]
 
 # Together: two from the start, one late and free-running, one later still; every process killed or stopped once.
 (producer farm) & source=$!
@@ -72,7 +35,7 @@ done
 check "one was killed and one was stopped, and they went on" \
   [ "$(grep -l "going on from step" "$work"/{orth,topk}.log | wc -l)" = 2 ]
 check "the producer was killed under them" [ "$(grep -c "serving stream" "$work/farm.log")" = 6 ]
-kill -TERM $source; wait $source
+stop $source
 
 # In step: nothing is sent before both are there, and neither is more than a batch ahead.
 (producer farm) & source=$!
@@ -83,7 +46,7 @@ persist step-b jump pace.mode=lockstep pace.group_size=2 pace.group=pair & b=$!
 wait $a $b
 check "in lockstep the same bits (orth)" same step-a alone-orth
 check "in lockstep the same bits (jump)" same step-b alone-jump
-kill -TERM $source; wait $source
+stop $source
 
 # One that is killed and does not come back holds the others for lease + dead_after, no longer; one that is done and
 # stays, and one whose run is shorter, hold nobody.
@@ -100,5 +63,5 @@ check "the finished one is still there" kill -0 $short
 wait $longer
 check "steps beyond the end of the stream are refused with 78" [ $? = 78 ]
 check "and in words" grep -q "the producer's stream ends after" "$work/longer.log"
-kill -TERM $short $source; wait $short $source
+stop $short $source
 finish
