@@ -91,8 +91,9 @@ CHECKED enum status checkpoint_retain(struct runfolder *run,
 
 // ---- recovery ----
 
-// R5 to R7: the newest sound checkpoint; those newer are quarantined. *found false: the run is
-// fresh. DAMAGED: it has history but no sound checkpoint, and `from_scratch` is false.
+// R5 to R7: the newest sound checkpoint; damaged ones that are newer are quarantined, those that
+// cannot be read are passed over and stay. *found false: the run is fresh. DAMAGED: it has history
+// but no sound checkpoint, and `from_scratch` is false; IO: so it is, but some could not be read.
 // from_scratch: checkpoints/ is put aside whole, and the run is fresh.
 struct checkpoint_found {
     bool found;

@@ -116,6 +116,7 @@ checkpoint_recover(struct checkpoint_found *out, struct runfolder *run, bool fro
     bool known;
     GOTRY(journal_knows(&known, runfolder_journal(run)));
     known = known || list.count > 0 || list.quarantined > 0;
+    size_t unreadable = 0;
     if (from_scratch) {
         if (known)
             GOTRY(abandon(run));
@@ -137,13 +138,23 @@ checkpoint_recover(struct checkpoint_found *out, struct runfolder *run, bool fro
         if (!flaw)
             GOTRY(status); // says nothing about the checkpoint: do not judge it
         say(SAY_WARN, "%s", status_words());
+        if (status == STATUS_IO) { // the disk's trouble, which may pass: it stays what it is
+            unreadable++;
+            continue;
+        }
         status = checkpoint_quarantine(run, out->path, list.steps[i], flaw);
         if (status != STATUS_OK)
             say(SAY_WARN, "%s", status_words()); // it must not block an older one
         status = STATUS_OK;
     }
     out->path[0] = '\0';
-    if (known)
+    status = STATUS_OK;
+    if (unreadable)
+        status = FAIL(IO,
+                      "%s: %zu checkpoints cannot be read and no other is sound: mend the disk and "
+                      "start again, or give --from-scratch",
+                      runfolder_path(run), unreadable);
+    else if (known)
         status = FAIL(DAMAGED,
                       "%s: the run has history (%zu damaged checkpoints, %zu put aside before), "
                       "but no sound checkpoint: refusing to start over without --from-scratch",

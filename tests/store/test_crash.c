@@ -309,8 +309,6 @@ errors_for_ever_lose_nothing_announced(void **unused)
 {
     (void)unused;
     for (size_t i = 0; i < place_count; i++) {
-        if (strcmp(places[i], "checkpoint.read") == 0 || strcmp(places[i], "file.read") == 0)
-            continue; // puts all aside, which needs a person: tests/store/test_checkpoint.c
         char plan[80];
         snprintf(plan, sizeof plan, "%.47s:0", places[i]);
         fail_at(plan);

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# A farm under fire: one producer, three trainers of different kinds on its stream, two evaluators that follow all
+# three; killed (SIGKILL), stopped (SIGSTOP, SIGCONT) and asked to leave (SIGTERM) at random, and started again. Each round
+# runs to its end; then every trainer must have the weights, the state and the chain of the undisturbed run, every checkpoint
+# that is kept a result, and `osae fsck` nothing to say. Rounds go over ipc and over tcp, turn and turn about.
+#
+#     tests/torture.sh [KILLS [SEED [BIN]]]       300 kills, a seed of its own choice, build/release/bin
+#
+# One 64-bit number decides who is hit, how and when; it is printed first, and given again it hits the same again (as far as
+# processes on a clock ever do the same).
+kills=${1:-300}
+seed=${2:-$(od -An -N8 -tu8 /dev/urandom | tr -d ' ')}
+. "$(dirname "${BASH_SOURCE[0]}")/e2e/common.bash" "${3:-$(dirname "${BASH_SOURCE[0]}")/../build/release/bin}"
+echo "torture: $kills kills, seed $seed"
+
+steps=300
+kinds=(relu topk jumprelu)
+everybody=(producer relu topk jumprelu first second)
+cat >>"$work/run.yaml" <<YAML
+pace: {lag: 8, dead_after_s: 5}
+net: {hb_ms: 200, lease_ms: 2000, backoff_cap_ms: 300}
+stop: {deadline_s: 20}
+YAML
+sed -i -e "s/steps: 120/steps: $steps, when_done: stay/" -e 's/latents: 1024/latents: 256, topk: 16/' \
+  -e 's/every_steps: 15/every_steps: 10/' -e 's/core_batches: 1,/core_batches: 1, poll_s: 1,/' "$work/run.yaml"
+
+# Numbers from the seed: splitmix64.
+state=$seed
+draw() { # N: sets drawn to 0 .. N-1
+  local z
+  state=$((state + 0x9e3779b97f4a7c15)); z=$state
+  z=$(((z ^ (z >> 30 & 0x3ffffffff)) * 0xbf58476d1ce4e5b9))
+  z=$(((z ^ (z >> 27 & 0x1fffffffff)) * 0x94d049bb133111eb))
+  drawn=$((((z ^ (z >> 31 & 0x1ffffffff)) & 0x7fffffffffffffff) % $1))
+}
+now_ms() { local t=${EPOCHREALTIME/[.,]/}; now=$((t / 1000)); }
+
+# Where the processes of a round meet.
+meet() { # ROUND ipc|tcp
+  local name n=0
+  for name in "${everybody[@]}"; do
+    if [ "$2" = tcp ]; then
+      for link in data ctl pub; do at[$name.$link]=tcp://127.0.0.1:$((port + n)); n=$((n + 1)); done
+    else
+      for link in data ctl pub; do at[$name.$link]=ipc://$XDG_RUNTIME_DIR/$1.$name.$link; done
+    fi
+  done
+}
+
+launch() { # NAME: as a process of this round
+  local name=$1 program=osae-trainer arguments=()
+  case $name in
+  producer) program=osae-producer arguments=(--set producer.data="${at[producer.data]}" --set producer.ctl="${at[producer.ctl]}"
+    --set producer.pub="${at[producer.pub]}" --set run.name=farm) ;;
+  first | second) program=osae-evaluator arguments=(--set run.name="$name" --set evaluator.ctl="${at[$name.ctl]}" --set evaluator.pub="${at[$name.pub]}"
+    --set evaluator.trainers="[${at[relu.ctl]}, ${at[topk.ctl]}, ${at[jumprelu.ctl]}]") ;;
+  *) arguments=(--set run.name="$name" --set sae.arch="$name" --set trainer.producers="${at[producer.data]}"
+    --set trainer.ctl="${at[$name.ctl]}" --set trainer.pub="${at[$name.pub]}") ;;
+  esac
+  "$bin/$program" "$work/run.yaml" --set storage.runs="$work/runs/$round" "${arguments[@]}" >>"$work/$round.$name.log" 2>&1 &
+  pid[$name]=$! born[$name]=$now
+  lives=$((lives + 1))
+}
+
+is_known() { # KIND step-N: the trainer has the result, and wrote that down
+  grep -q "\"type\":\"result\".*\"ck\":\"$1/$((10#${2#step-}))-" "$work/runs/$round/$1/journal.jsonl"
+}
+
+# Has the round come to its end: all trained, and every checkpoint that is kept with its result?
+last=$(printf %012d $steps)
+is_over() {
+  local kind step
+  for kind in "${kinds[@]}"; do [ -d "$work/runs/$round/$kind/checkpoints/step-$last" ] || return 1; done
+  for kind in "${kinds[@]}"; do
+    for step in $(ls "$work/runs/$round/$kind/checkpoints"); do
+      compgen -G "$work/runs/$round/$kind/eval/core/${kind}_${step}*_eval_results.json" >/dev/null || return 1
+      is_known "$kind" "$step" || return 1
+    done
+  done
+}
+
+# Gone by itself? A process may ask to be started again (75); every other end is a failure of the round.
+look_after() {
+  local name code
+  for name in "${everybody[@]}"; do
+    if [ "${again[$name]}" != 0 ]; then
+      [ "$now" -lt "${again[$name]}" ] || { again[$name]=0; launch "$name"; }
+    elif [ "${frozen[$name]}" != 0 ] && [ "$now" -ge "${frozen[$name]}" ]; then
+      kill -CONT "${pid[$name]}" 2>/dev/null
+      frozen[$name]=0
+    elif ! kill -0 "${pid[$name]}" 2>/dev/null; then
+      wait "${pid[$name]}" && code=0 || code=$?
+      if [ $code = 75 ]; then
+        draw 300; again[$name]=$((now + drawn))
+      else
+        bad "round $round: the $name ended by itself with exit code $code"
+        tail -5 "$work/$round.$name.log"
+        return 1
+      fi
+    fi
+  done
+}
+
+hit() { # one of them, one way
+  local name way
+  draw ${#everybody[@]}; name=${everybody[$drawn]}
+  draw 100; way=$drawn
+  [ "${again[$name]}" = 0 ] || return 0
+  if [ $way -lt 20 ]; then
+    [ "${frozen[$name]}" = 0 ] || return 0
+    draw 1500
+    kill -STOP "${pid[$name]}" && frozen[$name]=$((now + 20 + drawn)) stops=$((stops + 1))
+    return 0
+  fi
+  if [ $way -lt 30 ]; then # asked to leave: it must, with 0 (or 75 from a start that was not finished)
+    [ "${frozen[$name]}" = 0 ] || return 0
+    local code=0 until=$((now + 25000))
+    kill -TERM "${pid[$name]}" 2>/dev/null
+    while kill -0 "${pid[$name]}" 2>/dev/null && [ $now -lt $until ]; do sleep 0.01; now_ms; done
+    kill -0 "${pid[$name]}" 2>/dev/null && bad "round $round: the $name does not leave within 25 s of SIGTERM"
+    wait "${pid[$name]}" || code=$?
+    # Before a process has begun to listen for it, SIGTERM ends it as it ends any program.
+    [ $code != 143 ] || [ $((now - born[$name])) -gt 2000 ] || code=0
+    case $code in 0 | 75) ;; *) bad "round $round: asked to leave, the $name ended with exit code $code"; tail -5 "$work/$round.$name.log" ;; esac
+    terms=$((terms + 1))
+  else
+    kill -KILL "${pid[$name]}" 2>/dev/null
+    wait "${pid[$name]}" 2>/dev/null
+    killed=$((killed + 1))
+  fi
+  frozen[$name]=0
+  draw 400; again[$name]=$((now + drawn))
+}
+
+live() { # ROUND ipc|tcp KILLS: a whole round, at most so many kills; yields 0 when it came to its end
+  declare -gA pid=() again=() frozen=() at=() born=()
+  round=$1
+  local name most=$((killed + $3)) limit=$((SECONDS + 300)) next=0
+  meet "$1" "$2"
+  mkdir -p "$work/runs/$round"
+  now_ms
+  for name in "${everybody[@]}"; do again[$name]=0 frozen[$name]=0; launch "$name"; done
+  while ! is_over; do
+    sleep 0.02; now_ms
+    [ $SECONDS -lt $limit ] || { bad "round $round: no end after 300 s"; for name in "${everybody[@]}"; do echo "-- $name:"; tail -4 "$work/$round.$name.log"; done; break; }
+    look_after || break
+    [ $killed -lt $most ] || continue
+    [ $now -ge $next ] || continue
+    draw 500; next=$((now + 20 + drawn))
+    hit
+  done
+  # Everybody leaves when asked, however things stand.
+  for name in "${everybody[@]}"; do
+    [ "${again[$name]}" = 0 ] || continue
+    kill -CONT "${pid[$name]}" 2>/dev/null; kill -TERM "${pid[$name]}" 2>/dev/null
+  done
+  for name in "${everybody[@]}"; do
+    [ "${again[$name]}" = 0 ] || continue
+    local code=0
+    wait "${pid[$name]}" || code=$?
+    [ $code = 0 ] || [ $code = 75 ] || { [ $code = 143 ] && [ $((now - born[$name])) -lt 2000 ]; } || { bad "round $round: at the end the $name left with exit code $code"; tail -5 "$work/$round.$name.log"; }
+  done
+}
+
+declare -A calm
+killed=0 stops=0 terms=0 lives=0 port=$((20000 + RANDOM % 20000))
+farm_digest() { digest "$1" $steps; }
+
+live calm ipc 0
+echo "undisturbed: $steps steps of three trainers in $SECONDS s"
+for kind in "${kinds[@]}"; do calm[$kind]=$(farm_digest calm/$kind); [ -n "${calm[$kind]}" ] || bad "no digest of the undisturbed $kind"; done
+[ "${calm[relu]}" != "${calm[topk]}" ] || bad "two kinds have the same weights"
+began=$SECONDS lives=0
+for ((n = 1; killed < kills && failed == 0; n++)); do
+  [ $((n % 2)) = 1 ] && transport=ipc || transport=tcp
+  before=$killed
+  live "round-$n" $transport $((kills - killed))
+  for kind in "${kinds[@]}"; do
+    folder=$work/runs/round-$n/$kind
+    [ "$(farm_digest "round-$n/$kind")" = "${calm[$kind]}" ] || bad "round $n ($transport): the $kind ends with other bits"
+    "$bin/osae" fsck "$folder" >"$work/fsck" 2>&1 || { bad "round $n: osae fsck of $kind"; cat "$work/fsck"; }
+    for step in $(ls "$folder/checkpoints"); do
+      compgen -G "$folder/eval/core/${kind}_${step}*_eval_results.json" >/dev/null || bad "round $n: $kind has no result of $step"
+    done
+  done
+  echo "round $n ($transport): $((killed - before)) kills"
+  [ $failed = 0 ] && rm -rf "$work/runs/round-$n"
+done
+figures="$killed kills, $stops stops, $terms polite ends, $lives lives in $n rounds, $((SECONDS - began)) s"
+[ $failed = 0 ] && ok "the bits of the undisturbed run after $figures" || echo "torture: failed after $figures, seed $seed"
+finish
