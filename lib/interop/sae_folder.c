@@ -1,6 +1,7 @@
 #include "lib/interop/sae_folder.h"
 
 #include "lib/base/bytes.h"
+#include "lib/interop/sae_peers.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -11,8 +12,15 @@
 // card NULL: the format has none.
 static const struct kind {
     const char *name, *card, *weights;
+    sae_peer_read *read; // NULL: SAELens' own
 } kinds[SAE_KINDS] = {
-    [SAE_SAELENS] = {"SAELens", "cfg.json", "sae_weights.safetensors"},
+    [SAE_SAELENS] = {"SAELens", "cfg.json", "sae_weights.safetensors", NULL},
+    [SAE_SPARSIFY] = {"sparsify", "cfg.json", "sae.safetensors", sae_peer_sparsify},
+    [SAE_DICTIONARY_LEARNING] = {"dictionary_learning", "config.json", "ae.pt",
+                                 sae_peer_dictionary_learning},
+    [SAE_GEMMA_SCOPE] = {"Gemma Scope", NULL, "params.npz", sae_peer_gemma_scope},
+    [SAE_GEMMA_SCOPE_2] = {"Gemma Scope 2", "config.json", "params.safetensors",
+                           sae_peer_gemma_scope_2},
 };
 
 const char *
@@ -95,10 +103,19 @@ sae_folder_find(struct sae_folder *out, const char *path)
     return unknown(folder);
 }
 
+// The card of a SAELens folder without its weights; of the others only both together say what the
+// SAE is, but their weights are mapped, not read.
 enum status
 sae_folder_card(struct card *out, const struct sae_folder *folder)
 {
     enum { MOST = 16 << 20 };
+    if (kinds[folder->kind].read) {
+        struct sae_parts parts = {0};
+        TRY(sae_parts_open(&parts, kinds[folder->kind].read, folder));
+        *out = parts.card;
+        sae_parts_close(&parts);
+        return STATUS_OK;
+    }
     char *text = NULL;
     size_t bytes;
     TRY(file_read(&text, &bytes, folder->card, MOST));
@@ -111,7 +128,13 @@ enum status
 sae_folder_open(struct saelens *out, const struct sae_folder *folder, size_t rows_most,
                 const struct kern *kern)
 {
-    return saelens_open(out, folder->path, rows_most, kern);
+    if (!kinds[folder->kind].read)
+        return saelens_open(out, folder->path, rows_most, kern);
+    struct sae_parts parts = {0};
+    TRY(sae_parts_open(&parts, kinds[folder->kind].read, folder));
+    enum status status = sae_parts_build(out, &parts, folder->path, rows_most, kern);
+    sae_parts_close(&parts);
+    return status;
 }
 
 enum status

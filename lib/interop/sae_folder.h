@@ -7,7 +7,11 @@
 #include "lib/interop/saelens.h"
 
 enum sae_kind {
-    SAE_SAELENS, // cfg.json + sae_weights.safetensors: SAELens, and our own checkpoints
+    SAE_SAELENS,             // cfg.json + sae_weights.safetensors: SAELens, our own checkpoints
+    SAE_SPARSIFY,            // cfg.json + sae.safetensors
+    SAE_DICTIONARY_LEARNING, // config.json + ae.pt
+    SAE_GEMMA_SCOPE,         // params.npz
+    SAE_GEMMA_SCOPE_2,       // config.json + params.safetensors
     SAE_KINDS
 };
 

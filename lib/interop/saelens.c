@@ -204,8 +204,8 @@ saelens_weights(float *w_enc, float *b_enc, float *w_dec, float *b_dec, float *t
 
 // Decoder rows to norm 1, their norms into the encoder (or the stretch). Tolerates what rounding
 // leaves: our own rows are kept bit for bit.
-static enum status
-fold(struct saelens *saelens, const char *folder)
+enum status
+saelens_unit_rows(struct saelens *saelens, const char *folder)
 {
     struct mat w_enc = sae_param(saelens->sae, SAE_W_ENC),
                w_dec = sae_param(saelens->sae, SAE_W_DEC);
@@ -299,7 +299,7 @@ saelens_open(struct saelens *out, const char *folder, size_t rows_most, const st
         saelens_weights(sae_param(saelens.sae, SAE_W_ENC).at, sae_param(saelens.sae, SAE_B_ENC).at,
                         sae_param(saelens.sae, SAE_W_DEC).at, sae_param(saelens.sae, SAE_B_DEC).at,
                         sae_param(saelens.sae, SAE_THRESHOLD).at, file, saelens.card.arch, k, d));
-    GOTRY(fold(&saelens, folder));
+    GOTRY(saelens_unit_rows(&saelens, folder));
 done:
     safetensors_close(&file);
     if (status != STATUS_OK)

@@ -31,11 +31,12 @@ fi
 passed=0 failed=0
 # compare WHAT SCRIPT ARGUMENTS...: runs it, adds its last line to the sum.
 compare() {
-    local what=$1 out line
+    local what=$1 line
     shift
+    "$python" "$@" >"$work/out" 2>"$work/log" || true
     printf '\n'
-    out=$("$python" "$@" 2>"$work/log" | tee /dev/fd/3 | tail -n 1) || true
-    line=$out
+    cat -- "$work/out"
+    line=$(tail -n 1 "$work/out")
     if [[ $line =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
         passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
     else
@@ -43,7 +44,6 @@ compare() {
         say "$what did not finish: $(tail -n 1 "$work/log")"
     fi
 }
-exec 3>&1
 golden=$here/../golden
 compare "core on a tiny Llama" "$here/core.py" "$osae" "$work/llama" tiny-llama "$golden/tiny-llama" 1 1
 compare "core on a tiny Gemma 2" "$here/core.py" "$osae" "$work/gemma2" tiny-gemma2 "$golden/tiny-gemma2" 2 2
