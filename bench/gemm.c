@@ -119,6 +119,6 @@ main(int count, char **words)
                measure((enum form)form, 2048, 576, 1536, limit) |
                measure((enum form)form, 2048, 576, 576, limit) |
                measure((enum form)form, 2048, 9216, 2304, limit) |
-               measure((enum form)form, 16, 49152, 576, limit);
+               measure((enum form)form, 64, 49152, 576, limit);
     return bad;
 }

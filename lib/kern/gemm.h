@@ -27,10 +27,13 @@ void gemm_nn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b
 void gemm_tn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
                 size_t m, size_t n, size_t k, bool add);
 
-// A weight [n x k] used again and again (the frozen language model), in a layout of its own: fp32,
-// or rounded to bf16 (then inputs are rounded to bf16 too; products and sums are fp32). bf16 is
-// oneDNN's where the CPU has the instructions (AVX512_BF16, AMX); elsewhere the meaning is the same
-// at fp32 speed, and the weight still takes half the memory. n, k > 0; the weight is copied.
+// A weight [n x k] used again and again (the frozen language model), in a layout of oneDNN's own:
+// fp32, or rounded to bf16 (then inputs are rounded to bf16 too; products and sums are fp32). Where
+// the CPU multiplies bf16 (AVX512_BF16, AMX) it does, and the weight takes half the memory;
+// elsewhere the rounded numbers are kept and multiplied as fp32. n, k > 0; the weight is copied.
+//
+// Rows go through in blocks of GEMM_ROWS. The bits of a row of C depend on that row of A and on W
+// alone: neither on m, nor on where the row stands, nor on the threads.
 enum gemm_precision { GEMM_F32, GEMM_BF16 };
 struct gemm_weight;
 CHECKED enum status gemm_weight_new(struct gemm_weight **out, const float *weight, size_t n,
@@ -39,15 +42,14 @@ void gemm_weight_free(struct gemm_weight **weight);
 size_t gemm_weight_bytes(const struct gemm_weight *weight);
 // What gemm_weight_new will keep, near enough to check memory with: computed without allocating.
 size_t gemm_weight_bytes_for(size_t n, size_t k, enum gemm_precision precision);
-// C [m x n] = A [m x k] W [n x k]^T. One caller at a time per weight.
+// C [m x n] = A [m x k] W [n x k]^T. One caller at a time per weight. m may be 0.
 void gemm_weight_apply(float *c, const float *a, const struct gemm_weight *weight, size_t m);
 // The same by the calling thread alone, for callers that cut their rows themselves and are inside a
-// parallel region of at most as many threads as there are cores, or gemm_threads gave. Best in
-// blocks of GEMM_ROWS; fewer rows than gemm_rows_least take as long as that many. Row strides
-// ldc >= n and lda >= k, in elements. `scratch`: gemm_weight_scratch bytes (may be 0), aligned to
-// 64, of this thread's own; one serves all weights in turn.
-enum { GEMM_ROWS = 128 };
-size_t gemm_rows_least(enum gemm_precision precision);
+// parallel region of at most as many threads as there are cores, or gemm_threads gave. Fewer rows
+// than GEMM_ROWS take as long as that many. Row strides ldc >= n and lda >= k, in elements; dense
+// ones (ldc == n, lda == k) save copies. `scratch`: gemm_weight_scratch bytes, aligned to 64, of
+// this thread's own; one serves all weights in turn.
+enum { GEMM_ROWS = 64 };
 size_t gemm_weight_scratch(const struct gemm_weight *weight);
 void gemm_weight_rows(float *c, size_t ldc, const float *a, size_t lda,
                       const struct gemm_weight *weight, size_t m, void *scratch);

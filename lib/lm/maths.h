@@ -14,11 +14,11 @@ void maths_exp(float *x, size_t n);
 // x = cap tanh(x / cap)
 void maths_softcap(float *x, size_t n, float cap);
 
-// h = act(h), or act(h) * up:  silu(x) = x / (1 + e^-x);  gelu_tanh(x) = x / (1 + e^-2u) with
-// u = sqrt(2/pi) (x + 0.044715 x^3), which is 0.5 x (1 + tanh u);  gelu_erf(x) =
+// h = act(h), or y = act(h) * up, where y may be h:  silu(x) = x / (1 + e^-x);  gelu_tanh(x) = x /
+// (1 + e^-2u) with u = sqrt(2/pi) (x + 0.044715 x^3), which is 0.5 x (1 + tanh u);  gelu_erf(x) =
 // 0.5 x (1 + erf(x / sqrt 2)).
 void maths_activate(float *h, size_t n, enum activation activation);
-void maths_gate(float *h, const float *up, size_t n, enum activation activation);
+void maths_gate(float *y, const float *h, const float *up, size_t n, enum activation activation);
 
 // y = x / sqrt(mean(x^2) + eps) * w; y may be x.
 void maths_rms(float *y, const float *x, const float *w, size_t n, double eps);

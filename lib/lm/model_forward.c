@@ -3,7 +3,7 @@
 //   feed  for every tile of rows: output product, residual, norm, gate|up in one product,
 //         activation, down product, residual
 // A tile's rows go through a whole stage on one thread and stay in its cache; weights stream past.
-// Tiles are cut by the number of rows alone.
+// A tile is what a product takes at once, GEMM_ROWS.
 #include "lib/lm/model_inside.h"
 
 #include "lib/lm/maths.h"
@@ -11,17 +11,6 @@
 #include <assert.h>
 #include <omp.h>
 #include <string.h>
-
-// Rows of a tile: enough tiles for every core when rows are few, GEMM_ROWS when they are many.
-enum { TILES_WANTED = 32 };
-
-static size_t
-tile_rows(const struct model *m, size_t rows)
-{
-    size_t tile = (rows / TILES_WANTED + 3) / 4 * 4, least = gemm_rows_least(m->set.precision);
-    tile = tile > least ? tile : least;
-    return tile < GEMM_ROWS ? tile : GEMM_ROWS;
-}
 
 static struct bench *
 my_bench(const struct model *m)
@@ -127,12 +116,13 @@ feed_tile(const struct model *m, const struct block *b, float *x, size_t first, 
         norm_rows(m, bench->norm, stream, b->mlp_norm, b->mlp_norm_bias, rows);
     gemm_weight_rows(wide, up, bench->norm, d, b->up, rows, bench->product);
     add_bias(wide, up, b->up_bias, rows);
-    for (size_t r = 0; r < rows; r++)
+    for (size_t r = 0; r < rows; r++) // [tile x 2F] becomes [tile x F], row after row
         if (a->gated)
-            maths_gate(wide + r * up, wide + r * up + a->ffn, a->ffn, a->activation);
+            maths_gate(wide + r * a->ffn, wide + r * up, wide + r * up + a->ffn, a->ffn,
+                       a->activation);
         else
             maths_activate(wide + r * up, a->ffn, a->activation);
-    gemm_weight_rows(bench->sum, d, wide, up, b->down, rows, bench->product);
+    gemm_weight_rows(bench->sum, d, wide, a->ffn, b->down, rows, bench->product);
     add_bias(bench->sum, d, b->down_bias, rows);
     if (a->post_norms)
         norm_rows(m, bench->sum, bench->sum, b->mlp_post_norm, NULL, rows);
@@ -163,7 +153,7 @@ static void
 run_blocks(const struct model *m, float *x, const struct wanted *wanted, size_t from, size_t to)
 {
     size_t n = wanted->n, c = wanted->context, rows = n * c, heads = m->arch->heads;
-    size_t tile = tile_rows(m, rows);
+    const size_t tile = GEMM_ROWS;
 #pragma omp parallel
     for (size_t layer = from; layer < to; layer++) {
         const struct block *b = &m->blocks[layer];
@@ -179,10 +169,9 @@ run_blocks(const struct model *m, float *x, const struct wanted *wanted, size_t 
 #pragma omp single
             keep_wanted(m, x, wanted);
         }
-        size_t step = tile_rows(m, fed);
 #pragma omp for schedule(dynamic)
-        for (size_t first = 0; first < fed; first += step)
-            feed_tile(m, b, x, first, fed - first < step ? fed - first : step);
+        for (size_t first = 0; first < fed; first += tile)
+            feed_tile(m, b, x, first, fed - first < tile ? fed - first : tile);
     }
 }
 

@@ -2,8 +2,6 @@
 // threads. Shapes straddle every tile edge.
 #include "lib/base/rng.h"
 #include "lib/kern/gemm.h"
-#include "lib/kern/packed.h"
-#include "lib/kern/panel.h"
 
 #include <math.h>
 #include <omp.h>
@@ -184,67 +182,48 @@ weights_equal_naive_sums_and_ignore_threads(void **unused)
     weighted(5, 3000, 40, GEMM_BF16);
 }
 
+// The promise of gemm.h: a row's bits depend neither on how many rows there are, nor on where it
+// stands, nor on its strides.
 static void
-a_row_of_a_panel_product_depends_on_that_row_alone(void **unused)
+row_alone(size_t n, size_t k, enum gemm_precision precision)
 {
-    (void)unused;
-    enum { M = 300, N = 77, K = 600 };
-    float *a = matrix(M * K, 9), *w = matrix(N * K, 10);
-    float *all = matrix(M * N, 11), *alone = matrix(N, 12);
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        struct panel *p;
-        assert_int_equal(panel_new(&p, w, N, K, bf16), STATUS_OK);
-        size_t panels = (N + panel_width() - 1) / panel_width();
-        panel_apply(all, N, a, K, p, M, 0, panels);
-        for (size_t row = 0; row < M; row += 13) {
-            for (size_t i = 0; i < panels; i++) // and a panel at a time
-                panel_apply(alone, N, a + row * K, K, p, 1, i, 1);
-            assert_memory_equal(alone, all + row * N, N * sizeof *alone);
-            fence_stands(alone, N);
-        }
-        panel_free(&p);
+    static const size_t counts[] = {1, 7, 16, 17, 63, 64, 65, 128, 200, 2048};
+    enum { MOST = 2048 };
+    size_t ldc = n + draw(3), lda = k + draw(3);
+    float *a = matrix(MOST * lda, 9), *w = matrix(n * k, 10);
+    float *all = matrix(MOST * ldc, 11), *some = matrix(MOST * ldc, 11);
+    struct gemm_weight *weight;
+    gemm_threads(2);
+    assert_int_equal(gemm_weight_new(&weight, w, n, k, precision), STATUS_OK);
+    void *scratch = aligned_alloc(64, gemm_weight_scratch(weight) + 64);
+    gemm_weight_rows(all, ldc, a, lda, weight, MOST, scratch);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        size_t m = counts[i], first = draw(MOST - m + 1);
+        gemm_weight_rows(some, ldc, a + first * lda, lda, weight, m, scratch);
+        for (size_t r = 0; r < m; r++)
+            assert_memory_equal(some + r * ldc, all + (first + r) * ldc, n * sizeof *all);
     }
+    for (size_t r = 0; r < MOST; r++) // what lies between the rows of C is not ours
+        for (size_t j = n; j < ldc; j++)
+            assert_true(all[r * ldc + j] == some[r * ldc + j]);
+    fence_stands(all, MOST * ldc);
+    fence_stands(some, MOST * ldc);
+    free(scratch);
+    gemm_weight_free(&weight);
     free(a);
     free(w);
     free(all);
-    free(alone);
+    free(some);
 }
 
-// On a CPU without bf16 instructions gemm_weight never comes here: so directly, in fp32 too.
 static void
-packed_weights_equal_naive_sums(void **unused)
+a_row_depends_on_that_row_alone(void **unused)
 {
     (void)unused;
-    for (size_t i = 0; i < 12; i++) {
-        size_t m = sizes[draw(SIZES)], n = sizes[draw(SIZES - 1)], k = sizes[draw(SIZES)];
-        size_t ldc = n + draw(3), lda = k + draw(3);
-        bool bf16 = packed_has_bf16() && i % 2;
-        float *a = matrix(m * lda, 13), *w = matrix(n * k, 14), *c = matrix(m * ldc, 15);
-        struct packed *p;
-        gemm_threads(2);
-        assert_int_equal(packed_new(&p, w, n, k, bf16, 2), STATUS_OK);
-        assert_true(packed_bytes(p) >= n * k * (bf16 ? 2 : 4));
-        float *whole = matrix(m * ldc, 15);
-        void *scratch[2] = {aligned_alloc(64, packed_scratch(p)),
-                            aligned_alloc(64, packed_scratch(p))};
-        packed_apply(whole, ldc, a, lda, p, m, 0, scratch[0]);
-        size_t blocks = (m + PACKED_ROWS - 1) / PACKED_ROWS;
-#pragma omp parallel for schedule(dynamic)
-        for (size_t block = 0; block < blocks; block++) {
-            size_t row = block * PACKED_ROWS, rows = m - row < PACKED_ROWS ? m - row : PACKED_ROWS;
-            packed_apply(c + row * ldc, ldc, a + row * lda, lda, p, rows,
-                         (size_t)omp_get_thread_num(), scratch[omp_get_thread_num()]);
-        }
-        free(scratch[0]);
-        free(scratch[1]);
-        assert_memory_equal(c, whole, (m * ldc + FENCE) * sizeof *c);
-        check(c, ldc, NULL, (struct factor){a, lda, 1}, (struct factor){w, 1, k}, m, n, k, bf16);
-        packed_free(&p);
-        free(a);
-        free(w);
-        free(c);
-        free(whole);
-    }
+    for (size_t i = 0; i < 10; i++)
+        row_alone(1 + draw(200), 1 + draw(700), i % 2 ? GEMM_BF16 : GEMM_F32);
+    row_alone(192, 576, GEMM_F32);
+    row_alone(1105, 96, GEMM_F32);
 }
 
 static void
@@ -269,8 +248,7 @@ main(void)
         cmocka_unit_test(plain_products_equal_naive_sums_and_ignore_threads),
         cmocka_unit_test(an_empty_product_clears_or_leaves_c),
         cmocka_unit_test(weights_equal_naive_sums_and_ignore_threads),
-        cmocka_unit_test(a_row_of_a_panel_product_depends_on_that_row_alone),
-        cmocka_unit_test(packed_weights_equal_naive_sums),
+        cmocka_unit_test(a_row_depends_on_that_row_alone),
         cmocka_unit_test(nan_passes_through_a_weight),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
