@@ -35,6 +35,7 @@ struct control {
     char who[WIRE_NAME];
     struct msg_cmd cmd;
     struct msg_cklist list;
+    struct msg_claim claim;
     struct msg_result result;
     struct msg_reply again;
     struct request waiting;
@@ -202,15 +203,15 @@ take_request(struct control *c, uint64_t route, enum message_type type, const st
     enum refusal why;
     void *into = type == MESSAGE_CMD      ? (void *)&c->cmd
                  : type == MESSAGE_CKLIST ? (void *)&c->list
+                 : type == MESSAGE_CLAIM  ? (void *)&c->claim
                                           : (void *)&c->result;
     if (message_decode(c->codec, packet->head, packet->head_bytes, type, into, &why) != STATUS_OK) {
         c->malformed++;
         return;
     }
-    uint64_t lk = type == MESSAGE_CMD      ? c->cmd.lk
-                  : type == MESSAGE_CKLIST ? c->list.lk
-                                           : c->result.lk;
-    uint64_t i = type == MESSAGE_CMD ? c->cmd.i : type == MESSAGE_CKLIST ? c->list.i : c->result.i;
+    uint64_t ids[2]; // every request begins with lk, i
+    memcpy(ids, into, sizeof ids);
+    uint64_t lk = ids[0], i = ids[1];
     const struct link_peer *peer = links_find(c->links, route, lk, now);
     if (!peer) {
         struct message answer;
@@ -243,6 +244,8 @@ take_request(struct control *c, uint64_t route, enum message_type type, const st
         c->waiting.cmd = &c->cmd;
     else if (type == MESSAGE_CKLIST)
         c->waiting.list = &c->list;
+    else if (type == MESSAGE_CLAIM)
+        c->waiting.claim = &c->claim;
     else
         c->waiting.result = &c->result;
     c->has_waiting = true;

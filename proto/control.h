@@ -25,8 +25,8 @@ struct operation {
 
 struct control;
 
-// Binds. `operations` ends with a NULL name, and is borrowed; RESULT is taken from evaluators only
-// when `results`, CKLIST from anybody when `lists`.
+// Binds. `operations` ends with a NULL name, and is borrowed; RESULT and CLAIM are taken from
+// evaluators only, when `results`; CKLIST from anybody when `lists`.
 struct control_settings {
     const char *name;    // of this process, told in WELCOME
     struct hash128 inst; // of this start of the process
@@ -45,14 +45,15 @@ void control_state(struct control *control, const char *state); // told in PONG
 // A request, valid until the next call of control_next.
 struct request {
     uint32_t ticket;
-    enum message_type type; // CMD, CKLIST or RESULT
+    enum message_type type; // CMD, CKLIST, CLAIM or RESULT
     const struct msg_cmd *cmd;
     const struct msg_cklist *list;
+    const struct msg_claim *claim;
     const struct msg_result *result;
     const char *who; // the client's name
 };
 bool control_next(struct control *control, struct request *out);
-// Answers a ticket; REPLY for CMD and RESULT (r is filled in), CKLISTR for CKLIST.
+// Answers a ticket; REPLY for CMD, CLAIM and RESULT (r is filled in), CKLISTR for CKLIST.
 void control_reply(struct control *control, uint32_t ticket, struct msg_reply *reply);
 void control_list(struct control *control, uint32_t ticket, struct msg_cklistr *list);
 // A reply without data.

@@ -229,6 +229,9 @@ static const struct field ck_entry_rows[] = {
 static const struct field cklistr_rows[] = {
     NUMBER("r", cklistr, r, "i of the CKLIST"),
     WIRE("more", cklistr, more, 0, 1, OPT, "there are further ones"),
+    WIRE("path", cklistr, path, 0, 0, OPT, "folder they lie in, for whoever shares the file system"),
+    WIRE("pub", cklistr, pub, 0, 0, OPT, "endpoint where they are announced"),
+    WIRE("blob", cklistr, blob, 0, 0, OPT, "endpoint that serves their files"),
 };
 static const struct field open_rows[] = {
     NUMBER("lk", open, lk, "the link"),
@@ -263,6 +266,12 @@ static const struct field chunk_rows[] = {
 static const struct field close_rows[] = {
     NUMBER("lk", close, lk, "the link"),
     WIRE("fd", close, fd, 1, U32, 0, "handle"),
+};
+static const struct field claim_rows[] = {
+    NUMBER("lk", claim, lk, "the link"),
+    WIRE("i", claim, i, 1, U64, 0, "request number"),
+    TEXT("ck", claim, ck, "the checkpoint"),
+    WIRE("ttl", claim, ttl_s, 0, 3600, 0, "for so long unless renewed, s; 0: it is free again"),
 };
 static const struct field result_rows[] = {
     NUMBER("lk", result, lk, "the link"),

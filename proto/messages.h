@@ -60,6 +60,7 @@ enum message_from { FROM_CLIENT = 1, FROM_SERVER = 2, FROM_BOTH = 3 };
     M(WANT,     0x54, want,     LINK_BLOB, FROM_CLIENT, 256, 512, "send the bytes from .. upto") \
     M(CHUNK,    0x55, chunk,    LINK_BLOB, FROM_SERVER, 256, 512, "head of a piece; its bytes follow in P") \
     M(CLOSE,    0x56, close,    LINK_BLOB, FROM_CLIENT, 256, 512, "the opened object is no longer needed") \
+    M(CLAIM,    0x60, claim,    LINK_CTL, FROM_CLIENT, 512, 512, "I evaluate this checkpoint now; answered by REPLY") \
     M(RESULT,   0x62, result,   LINK_CTL, FROM_CLIENT, 65536, 4096, "scores of a checkpoint; answered by REPLY")
 // clang-format on
 
@@ -314,6 +315,8 @@ struct msg_cklist {
 struct msg_cklistr {
     uint64_t r;
     bool more;
+    char path[WIRE_ENDPOINT]; // of the folder they lie in, for whoever sees it
+    char pub[WIRE_ENDPOINT], blob[WIRE_ENDPOINT]; // where they are announced, where served
     size_t count;
     struct msg_ck_entry at[CK_MOST];
 };
@@ -348,6 +351,11 @@ struct msg_chunk {
 struct msg_close {
     uint64_t lk;
     uint32_t fd;
+};
+struct msg_claim {
+    uint64_t lk, i;
+    char ck[WIRE_TOPIC];
+    uint32_t ttl_s; // 0: I am done with it
 };
 struct msg_result {
     uint64_t lk, i;
