@@ -172,6 +172,10 @@ take_err(struct blobclient *c, const struct msg_err *err, int64_t now)
         if (c->state == BLOBCLIENT_FETCHING)
             reopen(c, now, 0, err->words);
         return;
+    case REFUSAL_CORRUPT: // seldom heals
+        if (ours)
+            c->tries += c->set.tries / 3;
+        // fall through
     default:
         if (ours)
             reopen(c, now, PAUSE_MS, err->words);
