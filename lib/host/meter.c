@@ -21,6 +21,7 @@ struct meter {
     char folder[PATH_BYTES], path[PATH_BYTES];
     uint64_t segment, used;
     int fd;                // -1: the next line begins a segment
+    bool torn;             // the last line may be there in part
     struct syncer *syncer; // NULL: nobody syncs
 };
 
@@ -54,6 +55,19 @@ meter_close(struct meter **meter)
     *meter = NULL;
 }
 
+// A torn line, of an earlier life or of a full disk, is closed, so that the next stands alone.
+static enum status
+close_line(struct meter *meter)
+{
+    off_t end = lseek(meter->fd, 0, SEEK_END);
+    char last = '\n';
+    meter->used = end > 0 ? (uint64_t)end : 0;
+    if (end > 0 && pread(meter->fd, &last, 1, end - 1) == 1 && last != '\n')
+        TRY(file_write_all(meter->fd, meter->path, "\n", 1));
+    meter->torn = false;
+    return STATUS_OK;
+}
+
 static enum status
 segment_begin(struct meter *meter, uint64_t step)
 {
@@ -63,11 +77,7 @@ segment_begin(struct meter *meter, uint64_t step)
     meter->fd = open(meter->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (meter->fd < 0)
         return FAIL(CREATE, "%s: cannot open: %s", meter->path, strerror(errno));
-    off_t end = lseek(meter->fd, 0, SEEK_END);
-    meter->used = end > 0 ? (uint64_t)end : 0;
-    char last = '\n'; // a torn line of an earlier life is closed, so that ours stands alone
-    if (end > 0 && pread(meter->fd, &last, 1, end - 1) == 1 && last != '\n')
-        TRY(file_write_all(meter->fd, meter->path, "\n", 1));
+    TRY(close_line(meter));
     return meter->syncer ? syncer_file(meter->syncer, meter->fd) : STATUS_OK;
 }
 
@@ -80,6 +90,8 @@ meter_write(struct meter *meter, uint64_t step, const struct reading *readings, 
     }
     if (meter->fd < 0)
         TRY(segment_begin(meter, step));
+    else if (meter->torn)
+        TRY(close_line(meter));
     char line[LINE_BYTES];
     size_t used = (size_t)snprintf(line, sizeof line, "{\"t\":%.3f,\"step\":%" PRIu64,
                                    (double)(tick_label_ns() / 1000000) * 1e-3, step);
@@ -93,7 +105,9 @@ meter_write(struct meter *meter, uint64_t step, const struct reading *readings, 
     }
     used += (size_t)snprintf(line + used, sizeof line - used, "}\n");
     meter->used += used;
+    meter->torn = true; // until it is there whole
     TRY(file_write_all(meter->fd, meter->path, line, used));
+    meter->torn = false;
     if (meter->syncer)
         syncer_wrote(meter->syncer);
     return STATUS_OK;

@@ -91,6 +91,8 @@ below(const char *path)
     if (!path || plan.root_length == 0 || strncmp(path, plan.root, plan.root_length) != 0)
         return NULL;
     path += plan.root_length;
+    if (*path != '/' && *path != '\0')
+        return NULL;
     while (*path == '/')
         path++;
     return path;

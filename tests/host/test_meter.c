@@ -6,9 +6,11 @@
 #include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -63,9 +65,41 @@ lines_survive_segments_and_a_torn_end(void **unused)
     assert_int_equal(path_remove(folder), STATUS_OK);
 }
 
+// A disk that is full in the middle of a line and has room again: only that line is lost.
+static void
+a_line_that_was_cut_takes_no_other_with_it(void **unused)
+{
+    (void)unused;
+    char folder[] = "/tmp/osae-meter-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    struct meter *meter;
+    struct reading readings[] = {{"loss", 1}};
+    struct rlimit before, full;
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(meter_open(&meter, folder, 1 << 20, 0), STATUS_OK);
+    assert_int_equal(meter_write(meter, 1, readings, 1), STATUS_OK);
+    full = before;
+    full.rlim_cur = 60; // somewhere in the second line
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &full), 0);
+    assert_int_equal(meter_write(meter, 2, readings, 1), STATUS_IO);
+    assert_int_equal(meter_write(meter, 3, readings, 1), STATUS_IO);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(meter_write(meter, 4, readings, 1), STATUS_OK);
+    meter_close(&meter);
+    struct seen seen = {0};
+    assert_int_equal(meter_read(folder, see, &seen), STATUS_OK);
+    assert_int_equal(seen.lines, 2);
+    assert_int_equal(seen.last, 4);
+    assert_int_equal(path_remove(folder), STATUS_OK);
+}
+
 int
 main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lines_survive_segments_and_a_torn_end)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lines_survive_segments_and_a_torn_end),
+        cmocka_unit_test(a_line_that_was_cut_takes_no_other_with_it),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
