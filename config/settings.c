@@ -9,6 +9,7 @@ static const char *const shuffles[] = {"rows", "contexts", NULL};
 static const char *const paces[] = {"lockstep", "bounded", "freerun", NULL};
 static const char *const barriers[] = {"fail", "start", NULL};
 static const char *const dones[] = {"exit", "stay", NULL};
+static const char *const fetches[] = {"auto", "always", NULL};
 static const char *const mismatches[] = {"fail", "warn", NULL};
 
 #define ROW(member_, preset_, low_, high_, choices_, flags_, unit_, doc_)                          \
@@ -139,6 +140,8 @@ const struct field settings_rows[] = {
     SWITCH(eval.exclude_special, "true", 0, "keep bos, eos and pad positions as they are when splicing"),
     NUMBER(eval.poll_s,          "30", 1, DAY_S, 0, "s", "look for new checkpoints at least this often"),
     NUMBER(eval.max_attempts,    "3", 1, 100, 0, NULL, "give an evaluation up after so many failures"),
+    NUMBER(eval.claim_ttl_s,     "120", 1, 3600, 0, "s", "a silent evaluator's checkpoint is another's after so long"),
+    PICK  (eval.fetch,           "auto", fetches, 0, "fetch a checkpoint's files from its trainer: where its folder is not seen, or always"),
 
     NUMBER(ckpt.every_s,         "600", 0, 30 * DAY_S, 0, "s", "checkpoint this often; 0: off"),
     NUMBER(ckpt.every_steps,     "0", 0, MANY, 0, "steps", "checkpoint this often; 0: off"),

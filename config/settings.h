@@ -31,6 +31,7 @@ struct settings_producer {
 };
 
 enum set_done { SET_DONE_EXIT, SET_DONE_STAY };
+enum set_fetch { SET_FETCH_AUTO, SET_FETCH_ALWAYS };
 
 struct settings_trainer {
     char device[WORD_BYTES];
@@ -140,7 +141,8 @@ struct settings_eval {
     char out[FOLDER_BYTES];
     uint32_t core_batches, core_variance_batches, batch_contexts;
     bool exclude_special;
-    uint32_t poll_s, max_attempts;
+    uint32_t poll_s, max_attempts, claim_ttl_s;
+    int fetch; // enum set_fetch
 };
 
 struct settings_security {

@@ -1,14 +1,13 @@
 #include "evaluator/follow.h"
 
+#include "evaluator/attempts.h"
 #include "evaluator/evaluation.h"
+#include "evaluator/upstream.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
-#include "lib/store/checkpoint.h"
-#include "proto/caller.h"
-#include "proto/publish.h"
+#include "lib/store/failure.h"
 
 #include <inttypes.h>
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,13 +15,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { ASK_MS = 5000, LOOK_MS = 200, RETRY_MS = 2000, TRIED_MOST = 64, CALLERS_MOST = TEXTS_MOST };
-
-struct tried { // what failed, and how often
-    char ck[WIRE_TOPIC];
-    size_t row;
-    unsigned attempts;
-};
+enum { LOOK_MS = 200, RETRY_MS = 1000, DOWN_MS = 3000, UPSTREAMS_MOST = TEXTS_MOST };
 
 struct follow {
     const struct config *config;
@@ -37,15 +30,19 @@ struct follow {
     // of the work thread
     struct desk desk;
     void *rows[EVALUATIONS]; // states of evaluations[]; NULL: switched off
+    char name[WIRE_NAME];    // among evaluators
     struct channel *channel;
-    struct caller *callers[CALLERS_MOST];
-    size_t caller_count;
-    struct subscriber *announcements;
-    struct tried tried[TRIED_MOST];
-    size_t tried_count;
-    struct msg_cklistr list;
-    struct msg_reply reply;
+    struct upstream *upstreams[UPSTREAMS_MOST];
+    size_t count;
+    struct shelf shelf;
+    struct attempts attempts;
+    struct waiting waiting;
     struct msg_result result;
+    struct failure failure;
+    // what we claimed and work on
+    struct upstream *claimed_from; // NULL: nothing
+    struct msg_ck_entry claimed;
+    int64_t renew_at;
 };
 
 // ---------------------------------------------------------------- what others see
@@ -81,20 +78,31 @@ follow_look(struct follow *follow, struct follow_view *view)
     pthread_mutex_unlock(&follow->lock);
 }
 
-static bool
-is_stopping(void *context)
-{
-    struct follow *f = context;
-    return atomic_load(&f->stop);
-}
-
 // ---------------------------------------------------------------- before the first checkpoint
 
+// A claim outlives its time to live only while its owner says so.
+static void
+renew(struct follow *f)
+{
+    int64_t now = tick_ms();
+    bool granted;
+    if (!f->claimed_from || now < f->renew_at)
+        return;
+    f->renew_at = now + (int64_t)f->set->eval.claim_ttl_s * 1000 / 3;
+    if (upstream_claim(f->claimed_from, &f->claimed, f->set->eval.claim_ttl_s, &granted) !=
+        STATUS_OK)
+        say(SAY_DEBUG, "%s", status_words());
+}
+
+// what NULL: asked while waiting for an answer; there is no news.
 static bool
 watch_work(void *context, const char *what, double share)
 {
     struct follow *f = context;
-    note_progress(f, what, share);
+    if (what) {
+        note_progress(f, what, share);
+        renew(f);
+    }
     return atomic_load(&f->stop);
 }
 
@@ -109,83 +117,48 @@ prepare(struct follow *f)
     return STATUS_OK;
 }
 
+// An evaluator is known by where it listens: one that is started in the place of another has its
+// name, and its claims.
+static enum status
+name_ourselves(struct follow *f)
+{
+    struct msg_hello me;
+    struct {
+        struct hash128 host;
+        char ctl[WIRE_ENDPOINT];
+        uint64_t once;
+    } key;
+    memset(&key, 0, sizeof key);
+    TRY(hello_fill(&me, ROLE_EVALUATOR, "evaluator", "", 0));
+    key.host = me.host;
+    snprintf(key.ctl, sizeof key.ctl, "%s", f->set->evaluator.ctl);
+    if (strchr(key.ctl, '*')) // any port: nobody can take its place
+        key.once = random_seed();
+    snprintf(f->name, sizeof f->name, "evaluator-%08x", (unsigned)hash64(&key, sizeof key));
+    return STATUS_OK;
+}
+
 static enum status
 connect(struct follow *f)
 {
     const struct settings *set = f->set;
+    struct upstream_watch watch = {watch_work, f};
+    char home[PATH_BYTES] = "";
+    TRY(name_ourselves(f));
+    TRY(shelf_init(&f->shelf, set, f->name));
     TRY(channel_new(&f->channel, NULL));
-    TRY(subscriber_open(&f->announcements, f->channel, set->trainer.pub, "k/"));
     size_t count = set->evaluator.trainers.count;
+    if (count == 0)
+        TRY(path_join(home, set->storage.runs, set->run.name));
     for (size_t i = 0; i < (count ? count : 1); i++) {
         const char *endpoint = count ? set->evaluator.trainers.at[i] : set->trainer.ctl;
-        TRY(caller_open(&f->callers[i], f->channel, endpoint, ROLE_EVALUATOR, "evaluator"));
-        caller_set_stop(f->callers[i], is_stopping, f);
-        f->caller_count++;
+        TRY(upstream_open(&f->upstreams[i], f->channel, set, endpoint, home, f->name, &watch));
+        f->count++;
     }
     return STATUS_OK;
 }
 
 // ---------------------------------------------------------------- one checkpoint
-
-// "<run>/<step>-<inc>" names the folder of the run; everything else is in the manifest.
-static enum status
-find_folder(const struct follow *f, const struct msg_ck_entry *entry, char run[CARD_TEXT],
-            char folder[PATH_BYTES])
-{
-    const char *slash = strrchr(entry->ck, '/');
-    if (!slash || slash == entry->ck)
-        return FAIL(DAMAGED, "checkpoint '%s': wanted RUN/STEP-INCARNATION", entry->ck);
-    char path[PATH_BYTES], checkpoints[PATH_BYTES];
-    snprintf(run, CARD_TEXT, "%.*s", (int)(slash - entry->ck), entry->ck);
-    TRY(path_join(path, f->set->storage.runs, run));
-    TRY(path_join(checkpoints, path, "checkpoints"));
-    return checkpoint_path(folder, checkpoints, entry->step);
-}
-
-static enum status
-result_folder(const struct follow *f, const char *run, char out[PATH_BYTES])
-{
-    char path[PATH_BYTES];
-    if (f->set->eval.out[0]) {
-        snprintf(out, PATH_BYTES, "%s", f->set->eval.out);
-        return STATUS_OK;
-    }
-    TRY(path_join(path, f->set->storage.runs, run));
-    return path_join(out, path, "eval");
-}
-
-// Its folder, readable and with the bytes that were announced.
-static enum status
-verify(const struct follow *f, const char *folder, const struct msg_ck_entry *entry)
-{
-    (void)f;
-    uint64_t mh;
-    struct checkpoint_facts *facts = malloc(sizeof *facts);
-    if (!facts)
-        return FAIL(CREATE, "no memory to verify a checkpoint");
-    enum status status = checkpoint_verify(folder, facts, &mh, NULL);
-    free(facts);
-    if (status != STATUS_OK)
-        return status;
-    if (mh != entry->manifest_hash)
-        return FAIL(DAMAGED, "%s: its manifest is not the one that was announced", folder);
-    return STATUS_OK;
-}
-
-// One kind of one checkpoint: from the file of an earlier time, or by doing it now.
-static enum status
-evaluate(struct follow *f, size_t row, const struct subject *subject,
-         const struct msg_ck_entry *entry, struct finding *finding)
-{
-    bool found;
-    TRY(evaluations[row]->find(&found, f->rows[row], subject, finding));
-    if (found)
-        return STATUS_OK;
-    TRY(verify(f, subject->folder, entry));
-    enter(f, FOLLOW_EVALUATING, entry->step);
-    struct score_watch watch = {watch_work, f};
-    return evaluations[row]->run(f->rows[row], subject, finding, &watch);
-}
 
 // Words may quote a foreign file; a message carries plain text only.
 static void
@@ -199,8 +172,8 @@ plain_words(char *out, size_t room, const char *words)
 
 // f->result.values and `seconds` are the finding.
 static enum status
-deliver(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry, size_t row,
-        bool more, const struct finding *finding, const char *failure)
+deliver(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, size_t row,
+        bool more, const struct finding *finding, const char *failure, bool *taken)
 {
     struct msg_result *result = &f->result;
     snprintf(result->ck, sizeof result->ck, "%s", entry->ck);
@@ -226,76 +199,160 @@ deliver(struct follow *f, struct caller *caller, const struct msg_ck_entry *entr
     if (failure)
         named_clear(&result->values);
     result->seconds = failure ? 0 : finding->seconds;
-    TRY(caller_ask(caller, MESSAGE_RESULT, result, MESSAGE_REPLY, &f->reply, 60000));
-    if (!f->reply.ok)
-        say(SAY_WARN, "the %s result of %s was not taken: %s", result->kind, entry->ck,
-            f->reply.words);
+    return upstream_tell(upstream, result, taken);
+}
+
+// Ours to work on? Asked once for all kinds of a checkpoint.
+static enum status
+claim(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, bool *ours)
+{
+    *ours = true;
+    if (f->claimed_from)
+        return STATUS_OK;
+    TRY(upstream_claim(upstream, entry, f->set->eval.claim_ttl_s, ours));
+    if (!*ours)
+        return STATUS_OK;
+    f->claimed_from = upstream;
+    f->claimed = *entry;
+    f->renew_at = tick_ms() + (int64_t)f->set->eval.claim_ttl_s * 1000 / 3;
     return STATUS_OK;
 }
 
-static struct tried *
-tries_of(struct follow *f, const char *ck, size_t row)
+static void
+unclaim(struct follow *f)
 {
-    for (size_t i = 0; i < f->tried_count; i++)
-        if (f->tried[i].row == row && strcmp(f->tried[i].ck, ck) == 0)
-            return &f->tried[i];
-    if (f->tried_count == TRIED_MOST) { // the oldest failure is forgotten
-        memmove(f->tried, f->tried + 1, (TRIED_MOST - 1) * sizeof *f->tried);
-        f->tried_count--;
-    }
-    struct tried *tried = &f->tried[f->tried_count++];
-    *tried = (struct tried){.row = row};
-    snprintf(tried->ck, sizeof tried->ck, "%s", ck);
-    return tried;
+    bool granted;
+    if (f->claimed_from && upstream_claim(f->claimed_from, &f->claimed, 0, &granted) != STATUS_OK)
+        say(SAY_DEBUG, "%s", status_words());
+    f->claimed_from = NULL;
 }
 
-// One kind of one checkpoint, and its result to the trainer. *again: it failed and will be tried
-// once more. AGAIN when asked to stop; a checkpoint that cannot be scored is no failure of ours.
+// What is known of one kind without doing anything.
+enum known { KNOWN_NOT, KNOWN_RESULT, KNOWN_FAILURE };
+
 static enum status
-attend_row(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry,
-           const struct subject *subject, size_t row, bool more, bool *again)
+look_up(struct follow *f, size_t row, const struct subject *subject, struct finding *finding,
+        enum known *known)
 {
     const char *kind = evaluations[row]->kind;
-    struct finding finding = {.values = &f->result.values};
+    bool found;
     memset(&f->result, 0, sizeof f->result);
-    enum status status = evaluate(f, row, subject, entry, &finding);
-    char why[1024] = "";
-    *again = false;
-    if (status == STATUS_OK) {
-        pthread_mutex_lock(&f->lock);
-        f->view.done++;
-        f->view.seconds = finding.seconds;
-        snprintf(f->view.last, sizeof f->view.last, "%.60s: %.60s", entry->ck, finding.line);
-        pthread_mutex_unlock(&f->lock);
-        say(SAY_INFO, "step %" PRIu64 ": %s: %s", entry->step, kind, finding.line);
-    } else if (atomic_load(&f->stop)) {
-        return status;
-    } else {
-        snprintf(why, sizeof why, "%s", status_words());
-        struct tried *tried = tries_of(f, entry->ck, row);
-        say(SAY_ERROR, "%s: no %s result (attempt %u of %u): %s", entry->ck, kind,
-            tried->attempts + 1, (unsigned)f->set->eval.max_attempts, why);
-        *again = ++tried->attempts < f->set->eval.max_attempts;
-        if (*again)
-            return STATUS_OK;
-        pthread_mutex_lock(&f->lock);
-        f->view.failed++;
-        pthread_mutex_unlock(&f->lock);
+    *known = KNOWN_NOT;
+    TRY(evaluations[row]->find(&found, f->rows[row], subject, finding));
+    if (found) {
+        *known = KNOWN_RESULT;
+        return STATUS_OK;
     }
-    status = deliver(f, caller, entry, row, more, &finding, why[0] ? why : NULL);
-    // A trainer that is gone for good has our file; one that comes back is told then.
-    return status == STATUS_UNREACHABLE ? STATUS_OK : status;
+    TRY(failure_find(&found, &f->failure, subject->results, kind, subject->run, subject->step,
+                     subject->mh, evaluations[row]->spec(f->rows[row])));
+    if (found)
+        *known = KNOWN_FAILURE;
+    return STATUS_OK;
 }
 
-// Everything that is due of one checkpoint.
-static enum status
-attend(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry)
+// One more attempt failed, for the reason in status_words. True: that was the last; f->failure says
+// so, on disk too if that is possible.
+static bool
+give_up(struct follow *f, size_t row, const struct subject *subject)
 {
-    char run[CARD_TEXT], folder[PATH_BYTES], results[PATH_BYTES];
-    TRY(find_folder(f, entry, run, folder));
-    TRY(result_folder(f, run, results));
-    struct subject subject = {.folder = folder,
-                              .run = run,
+    const char *kind = evaluations[row]->kind;
+    unsigned made = attempts_add(&f->attempts, subject->ck, row, tick_ms());
+    char why[sizeof f->failure.reason];
+    plain_words(why, sizeof why, status_words());
+    say(SAY_ERROR, "%s: no %s result (attempt %u of %u): %s", subject->ck, kind, made,
+        (unsigned)f->set->eval.max_attempts, why);
+    if (made < f->set->eval.max_attempts)
+        return false;
+    attempts_forget(&f->attempts, subject->ck, row);
+    memset(&f->failure, 0, sizeof f->failure);
+    snprintf(f->failure.ck, sizeof f->failure.ck, "%s", subject->ck);
+    snprintf(f->failure.run, sizeof f->failure.run, "%s", subject->run);
+    snprintf(f->failure.kind, sizeof f->failure.kind, "%s", kind);
+    memcpy(f->failure.reason, why, sizeof why);
+    f->failure.step = subject->step;
+    f->failure.mh = subject->mh;
+    f->failure.spec = evaluations[row]->spec(f->rows[row]);
+    f->failure.attempts = made;
+    if (failure_write(subject->results, &f->failure) != STATUS_OK)
+        say(SAY_ERROR, "the failure could not be recorded: %s", status_words());
+    return true;
+}
+
+static void
+note_done(struct follow *f, const struct msg_ck_entry *entry, const char *kind,
+          const struct finding *finding, bool failed)
+{
+    pthread_mutex_lock(&f->lock);
+    if (failed) {
+        f->view.failed++;
+    } else {
+        f->view.done++;
+        f->view.seconds = finding->seconds;
+        snprintf(f->view.last, sizeof f->view.last, "%.60s: %.60s", entry->ck, finding->line);
+    }
+    pthread_mutex_unlock(&f->lock);
+    if (!failed)
+        say(SAY_INFO, "step %" PRIu64 ": %s: %s", entry->step, kind, finding->line);
+}
+
+// One kind of one checkpoint: found, or done now. *known NOT: another time, or another evaluator.
+// AGAIN when asked to stop; a checkpoint that cannot be scored is no failure of ours.
+static enum status
+settle(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, size_t row,
+       struct subject *subject, char folder[PATH_BYTES], struct finding *finding, enum known *known,
+       bool *worked)
+{
+    enum status status = look_up(f, row, subject, finding, known);
+    if (status == STATUS_OK && *known != KNOWN_NOT)
+        return STATUS_OK;
+    if (attempts_pause(&f->attempts, subject->ck, row, tick_ms()))
+        return STATUS_OK;
+    bool ours;
+    TRY(claim(f, upstream, entry, &ours));
+    if (!ours)
+        return STATUS_OK;
+    enter(f, FOLLOW_EVALUATING, entry->step);
+    if (status == STATUS_OK && !subject->folder) {
+        status = upstream_reach(upstream, entry, &f->shelf, folder);
+        if (status == STATUS_OK)
+            subject->folder = folder;
+    }
+    struct score_watch watch = {watch_work, f};
+    if (status == STATUS_OK)
+        status = evaluations[row]->run(f->rows[row], subject, finding, &watch);
+    if (atomic_load(&f->stop) && status != STATUS_OK)
+        return FAIL(AGAIN, "stopped");
+    if (status == STATUS_UNREACHABLE) { // not its fault: once more when the trainer is back
+        say(SAY_WARN, "%s", status_words());
+        return STATUS_OK;
+    }
+    if (status != STATUS_OK && !give_up(f, row, subject))
+        return STATUS_OK;
+    *worked = true;
+    *known = status == STATUS_OK ? KNOWN_RESULT : KNOWN_FAILURE;
+    if (status == STATUS_OK) {
+        attempts_forget(&f->attempts, subject->ck, row);
+        if (failure_clear(subject->results, evaluations[row]->kind, subject->run, subject->step,
+                          evaluations[row]->spec(f->rows[row])) != STATUS_OK)
+            say(SAY_WARN, "%s", status_words());
+    }
+    note_done(f, entry, evaluations[row]->kind, finding, *known == KNOWN_FAILURE);
+    return STATUS_OK;
+}
+
+// Everything that is due of one checkpoint. *worked: something was done or told, so the world looks
+// different now. *pending is set when something is left for later.
+static enum status
+attend(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, bool *worked,
+       bool *pending)
+{
+    char run[WIRE_NAME], folder[PATH_BYTES], results[PATH_BYTES];
+    *worked = false;
+    if (upstream_places(upstream, entry, run, results) != STATUS_OK) {
+        say(SAY_WARN, "%s: passed over: %s", upstream_endpoint(upstream), status_words());
+        return STATUS_OK;
+    }
+    struct subject subject = {.run = run,
                               .ck = entry->ck,
                               .step = entry->step,
                               .mh = entry->manifest_hash,
@@ -305,38 +362,36 @@ attend(struct follow *f, struct caller *caller, const struct msg_ck_entry *entry
     for (size_t i = 0; i < EVALUATIONS; i++)
         if (f->rows[i] && evaluations[i]->due(f->rows[i], &subject))
             due[count++] = i;
-    bool again = false;
-    for (size_t i = 0; i < count && !again; i++)
-        TRY(attend_row(f, caller, entry, &subject, due[i], i + 1 < count, &again));
-    return STATUS_OK;
+    enum known known = KNOWN_RESULT;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK && known != KNOWN_NOT; i++) {
+        struct finding finding = {.values = &f->result.values};
+        bool taken = false;
+        status = settle(f, upstream, entry, due[i], &subject, folder, &finding, &known, worked);
+        if (status == STATUS_OK && known != KNOWN_NOT)
+            status = deliver(f, upstream, entry, due[i], i + 1 < count, &finding,
+                             known == KNOWN_FAILURE ? f->failure.reason : NULL, &taken);
+        *worked |= taken;
+    }
+    if (status == STATUS_OK && known != KNOWN_NOT && subject.folder)
+        shelf_drop(&f->shelf, entry->manifest_hash);
+    *pending |= known == KNOWN_NOT;
+    unclaim(f);
+    return status;
 }
 
-// The newest unscored checkpoint of one trainer; *more: there was one.
+// The newest checkpoints of one trainer, until there was one to work on.
 static enum status
-visit(struct follow *f, struct caller *caller, bool *more)
+visit(struct follow *f, struct upstream *upstream, bool *worked, bool *pending)
 {
-    struct msg_cklist ask = {.most = CK_MOST};
-    const struct msg_ck_entry *newest = NULL;
-    *more = false;
-    do {
-        enum status status =
-            caller_ask(caller, MESSAGE_CKLIST, &ask, MESSAGE_CKLISTR, &f->list, ASK_MS);
-        if (status == STATUS_UNREACHABLE)
-            return STATUS_OK; // not started yet, or between two lives
-        if (status != STATUS_OK)
-            return status;
-        for (size_t i = 0; i < f->list.count; i++) {
-            const struct msg_ck_entry *entry = &f->list.at[i];
-            if (!entry->done && (!newest || entry->step >= newest->step))
-                newest = entry;
-            ask.after = entry->step;
-        }
-    } while (f->list.more && !newest && f->list.count > 0);
-    if (!newest)
-        return STATUS_OK;
-    struct msg_ck_entry entry = *newest;
-    *more = true;
-    return attend(f, caller, &entry);
+    *worked = false;
+    TRY(upstream_list(upstream, &f->waiting));
+    for (size_t i = 0; i < f->waiting.count && !*worked; i++) {
+        TRY(attend(f, upstream, &f->waiting.at[i], worked, pending));
+        if (atomic_load(&f->stop))
+            return STATUS_OK;
+    }
+    return STATUS_OK;
 }
 
 // Until something is announced, a while has passed, or it is time to go.
@@ -344,11 +399,10 @@ static void
 rest(struct follow *f, int64_t ms)
 {
     int64_t until = tick_ms() + ms;
-    struct heard heard;
     bool announced = false;
     while (!announced && !atomic_load(&f->stop) && tick_ms() < until) {
-        while (subscriber_next(f->announcements, &heard))
-            announced = true;
+        for (size_t i = 0; i < f->count; i++)
+            announced |= upstream_announced(f->upstreams[i]);
         if (!announced && !channel_pending(f->channel)) {
             struct pollfd fd = {.fd = channel_fd(f->channel), .events = POLLIN};
             poll(&fd, 1, LOOK_MS);
@@ -362,11 +416,12 @@ follow_all(struct follow *f)
     TRY(prepare(f));
     TRY(connect(f));
     while (!atomic_load(&f->stop)) {
-        bool any = false;
-        for (size_t i = 0; i < f->caller_count && !atomic_load(&f->stop); i++) {
-            bool more;
-            TRY(visit(f, f->callers[i], &more));
-            any |= more;
+        bool any = false, pending = false, up = true;
+        for (size_t i = 0; i < f->count && !atomic_load(&f->stop); i++) {
+            bool worked;
+            TRY(visit(f, f->upstreams[i], &worked, &pending));
+            any |= worked;
+            up &= upstream_is_up(f->upstreams[i]);
         }
         if (any)
             continue;
@@ -374,7 +429,8 @@ follow_all(struct follow *f)
         follow_look(f, &view);
         if (view.state != FOLLOW_IDLE)
             enter(f, FOLLOW_IDLE, 0);
-        rest(f, f->list.count > 0 ? (int64_t)f->set->eval.poll_s * 1000 : RETRY_MS);
+        int64_t poll_ms = (int64_t)f->set->eval.poll_s * 1000;
+        rest(f, pending ? RETRY_MS : up || poll_ms < DOWN_MS ? poll_ms : DOWN_MS);
     }
     return STATUS_OK;
 }
@@ -391,9 +447,8 @@ work(void *from)
         status = STATUS_OK;
     status_note_take(&f->ended, status);
     f->ended.code = status;
-    for (size_t i = 0; i < f->caller_count; i++)
-        caller_close(&f->callers[i]);
-    subscriber_close(&f->announcements);
+    for (size_t i = 0; i < f->count; i++)
+        upstream_close(&f->upstreams[i]);
     channel_free(&f->channel);
     for (size_t i = 0; i < EVALUATIONS; i++)
         if (f->rows[i])

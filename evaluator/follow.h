@@ -1,16 +1,19 @@
-// follow: the evaluator's work thread. It asks the trainers which checkpoints have no score, reads
-// each where it lies, scores it on held-out text and hands the result back. The trainers never wait
-// for it, and it never touches their process.
+// follow: the evaluator's work thread. It asks any number of trainers which checkpoints have no
+// score, gets hold of each (upstream.h), makes the evaluations that are due (evaluation.h) and
+// hands the results back. The trainers never wait for it, and it never touches their process.
 //
-//   CKLIST -> newest unscored -> verify folder -> [result file of (mh, spec) there? read it :
-//   score, write it] -> RESULT, until the trainer has it
+//   list -> newest undone -> each kind due: [result or failure file of (mh, spec) there? that :
+//   claim, reach its files, run, write the file] -> RESULT, until the trainer has it
 //
-// 1. A checkpoint is scored only if its manifest and every file in it is sound and the manifest's
-//    hash is the one the trainer lists.
+// 1. A checkpoint is scored only if its manifest's hash is the one the trainer lists, and the files
+//    that are read have the manifest's hashes.
 // 2. A result is a file before it is said. Doing one twice is harmless: results are keyed by
 //    (mh, spec).
 // 3. What cannot be scored is tried `eval.max_attempts` times, then recorded as failed, with the
-//    reason.
+//    reason: a file (lib/store/failure.h), an event of the trainer, a line of `osae report`.
+// 4. Several evaluators share the work by claims; one that dies loses its claim, by time, or at
+//    once to the one that is started in its place.
+// 5. A trainer that is gone leaves its folder: what is in it and seen here is scored all the same.
 #ifndef EVALUATOR_FOLLOW_H
 #define EVALUATOR_FOLLOW_H
 

@@ -71,6 +71,12 @@ publisher_close(struct publisher **publisher)
     *publisher = NULL;
 }
 
+const char *
+publisher_endpoint(const struct publisher *publisher)
+{
+    return port_endpoint(publisher->port);
+}
+
 void
 publisher_turn(struct publisher *publisher)
 {

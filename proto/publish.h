@@ -16,7 +16,8 @@ CHECKED enum status publisher_open(struct publisher **out, struct channel *chann
                                    const char *endpoint, const char *run, const char *group,
                                    uint32_t inc);
 void publisher_close(struct publisher **publisher);
-void publisher_turn(struct publisher *publisher); // drains subscriptions
+const char *publisher_endpoint(const struct publisher *publisher); // as bound
+void publisher_turn(struct publisher *publisher);                  // drains subscriptions
 // METRIC, EVENT, CKPT, EVAL or BEAT; the stamp is filled in. One that cannot be encoded is said.
 void publisher_send(struct publisher *publisher, enum message_type type, void *message);
 void publisher_event(struct publisher *publisher, int level, const char *name, const char *format,

@@ -70,6 +70,16 @@ board_result(struct board_entry *entry, struct hash128 spec, bool more, double s
     return !had || entry->done != had_done;
 }
 
+bool
+board_claim(struct board_entry *entry, const char *who, int64_t ttl_ms, int64_t now)
+{
+    if (entry->claimed_until > now && strcmp(entry->claimant, who) != 0)
+        return false;
+    snprintf(entry->claimant, sizeof entry->claimant, "%s", who);
+    entry->claimed_until = ttl_ms ? now + ttl_ms : 0;
+    return true;
+}
+
 // Results that earlier lives of the run were given; they count for the same bytes only.
 static enum status
 read_results(struct board *board, struct runfolder *run)
@@ -198,7 +208,8 @@ pinned(const uint64_t *pins, size_t count, uint64_t step)
 }
 
 size_t
-board_pins(const struct board *board, uint64_t *pins, size_t keep_best, size_t keep_unevaluated)
+board_pins(const struct board *board, int64_t now, uint64_t *pins, size_t keep_best,
+           size_t keep_unevaluated)
 {
     size_t count = 0;
     for (size_t best = 0; best < keep_best; best++) {
@@ -215,6 +226,12 @@ board_pins(const struct board *board, uint64_t *pins, size_t keep_best, size_t k
         if (!board->at[i].done && !pinned(pins, count, board->at[i].step)) {
             pins[count++] = board->at[i].step;
             waiting++;
+        }
+    size_t claimed = 0;
+    for (size_t i = board->count; i-- > 0 && claimed < BOARD_CLAIMS;)
+        if (board->at[i].claimed_until > now && !pinned(pins, count, board->at[i].step)) {
+            pins[count++] = board->at[i].step;
+            claimed++;
         }
     return count;
 }

@@ -7,7 +7,7 @@
 #include "proto/messages.h"
 #include "trainer/keeper.h"
 
-enum { BOARD_MOST = 4096, BOARD_SPECS = 4 };
+enum { BOARD_MOST = 4096, BOARD_SPECS = 4, BOARD_CLAIMS = 8 };
 
 struct board_entry {
     char ck[WIRE_TOPIC]; // <run>/<step>-<incarnation>
@@ -16,6 +16,8 @@ struct board_entry {
     double score; // of the tracked metric; NaN: none
     size_t got;   // results so far, by the specification of the evaluation
     struct hash128 specs[BOARD_SPECS];
+    char claimant[WIRE_NAME]; // who works on it, until then
+    int64_t claimed_until;
 };
 
 struct board;
@@ -31,14 +33,16 @@ void board_sweep(struct board *board, struct runfolder *run);
 // A result arrived; `more`: others will. score: NaN when it has none of the tracked metric. False:
 // the same was there before, nothing is new.
 bool board_result(struct board_entry *entry, struct hash128 spec, bool more, double score);
+// It is `who`'s for ttl_ms from now, 0: not any more. False: somebody else has it.
+bool board_claim(struct board_entry *entry, const char *who, int64_t ttl_ms, int64_t now);
 // The entry of a checkpoint's name, or NULL.
 struct board_entry *board_find(struct board *board, const char *ck);
 // `steps`: where the run ends.
 void board_list(const struct board *board, const struct msg_cklist *ask, uint64_t steps,
                 struct msg_cklistr *out);
-// Steps to spare: the best `keep_best` by score, and up to `keep_unevaluated` of the newest that
-// have no result. Returns how many of pins[] it set.
-size_t board_pins(const struct board *board, uint64_t *pins, size_t keep_best,
+// Steps to spare: the best `keep_best` by score, up to `keep_unevaluated` of the newest that have
+// no result, and up to BOARD_CLAIMS that somebody works on. How many of pins[] it set.
+size_t board_pins(const struct board *board, int64_t now, uint64_t *pins, size_t keep_best,
                   size_t keep_unevaluated);
 // Has every one of them a result or a recorded failure?
 bool board_all_done(const struct board *board);

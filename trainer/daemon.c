@@ -8,7 +8,7 @@
 #include "lib/host/notify.h"
 #include "proto/control.h"
 #include "proto/publish.h"
-#include "trainer/board.h"
+#include "trainer/clerk.h"
 #include "trainer/training.h"
 
 #include <assert.h>
@@ -28,6 +28,7 @@ struct trainer {
     struct runfolder *run;
     struct checkpoint_found found;
     struct board *board;
+    struct clerk *clerk;
     struct channel *channel;
     struct control *control;
     struct publisher *publisher;
@@ -137,6 +138,13 @@ open_sockets(struct trainer *t)
     TRY(control_open(&t->control, t->channel, set->trainer.ctl, &control));
     TRY(publisher_open(&t->publisher, t->channel, set->trainer.pub, set->run.name, "trainer",
                        t->me.inc));
+    struct clerk_settings clerk = {.set = set,
+                                   .run = t->run,
+                                   .board = t->board,
+                                   .control = t->control,
+                                   .publisher = t->publisher,
+                                   .me = &t->me};
+    TRY(clerk_open(&t->clerk, t->channel, &clerk));
     struct dataclient_settings feed = {.link = link_presets,
                                        .win = set->data.win,
                                        .lag = settings_lag(set),
@@ -247,8 +255,8 @@ spare_and_retain(struct trainer *t)
         return;
     uint64_t pins[PINS_MOST];
     size_t best = t->set->ckpt.keep_best, unevaluated = t->set->ckpt.keep_unevaluated;
-    size_t count =
-        board_pins(t->board, pins, best < 8 ? best : 8, unevaluated < 48 ? unevaluated : 48);
+    size_t count = board_pins(t->board, tick_ms(), pins, best < 8 ? best : 8,
+                              unevaluated < 40 ? unevaluated : 40);
     saver_retain(training_saver(t->training), pins, count);
     board_sweep(t->board, t->run);
 }
@@ -432,57 +440,6 @@ fill_status(struct trainer *t, struct named *out)
 }
 
 static void
-take_result(struct trainer *t, const struct request *request)
-{
-    const struct msg_result *result = request->result;
-    struct board_entry *entry = board_find(t->board, result->ck);
-    if (!entry) {
-        control_refuse(t->control, request->ticket, REFUSAL_NOTFOUND, "no checkpoint %.80s",
-                       result->ck);
-        return;
-    }
-    if (entry->mh != result->manifest_hash) { // a result never goes to another checkpoint
-        control_refuse(t->control, request->ticket, REFUSAL_CORRUPT,
-                       "checkpoint %.80s has another manifest", result->ck);
-        return;
-    }
-    char mh[17], spec[33];
-    hex64(mh, entry->mh);
-    hex128(spec, result->spec);
-    double score = named_get_real(&result->values, "ce_loss_score", (double)NAN);
-    struct board_entry after = *entry;
-    if (!board_result(&after, result->spec, result->more, score)) { // said before, and recorded
-        control_done(t->control, request->ticket);
-        return;
-    }
-    bool failed = strcmp(result->state, "done") != 0;
-    if (journal_append(runfolder_journal(t->run), "result", "{s:s,s:s,s:s,s:s,s:s,s:b,s:o,s:o}",
-                       "ck", result->ck, "mh", mh, "kind", result->kind, "spec", spec, "state",
-                       result->state, "more", result->more, "ce_loss_score",
-                       isfinite(score) ? json_real(score) : json_null(), "why",
-                       failed ? json_string(result->environment) : json_null()) != STATUS_OK) {
-        control_refuse(t->control, request->ticket, REFUSAL_IO, "%.200s", status_words());
-        return;
-    }
-    *entry = after;
-    if (failed)
-        publisher_event(t->publisher, SAY_WARN, "eval.failed", "%.80s: no %s result: %.250s",
-                        result->ck, result->kind, result->environment);
-    static struct msg_eval eval;
-    memset(&eval, 0, sizeof eval);
-    snprintf(eval.ck, sizeof eval.ck, "%s", result->ck);
-    snprintf(eval.kind, sizeof eval.kind, "%s", result->kind);
-    eval.spec = result->spec;
-    if (failed)
-        snprintf(eval.words, sizeof eval.words, "%s", result->environment);
-    snprintf(eval.state, sizeof eval.state, "%s", result->state);
-    named_copy(&eval.values, &result->values);
-    publisher_send(t->publisher, MESSAGE_EVAL, &eval);
-    spare_and_retain(t);
-    control_done(t->control, request->ticket);
-}
-
-static void
 take_command(struct trainer *t, const struct request *request)
 {
     static struct msg_reply reply;
@@ -529,15 +486,10 @@ take_command(struct trainer *t, const struct request *request)
 static void
 take_request(struct trainer *t, const struct request *request)
 {
-    static struct msg_cklistr list;
-    if (request->type == MESSAGE_CMD) {
+    if (request->type == MESSAGE_CMD)
         take_command(t, request);
-    } else if (request->type == MESSAGE_RESULT) {
-        take_result(t, request);
-    } else {
-        board_list(t->board, request->list, t->set->trainer.steps, &list);
-        control_list(t->control, request->ticket, &list);
-    }
+    else if (clerk_take(t->clerk, request, tick_ms()))
+        spare_and_retain(t);
 }
 
 // ---------------------------------------------------------------- the loop
@@ -577,6 +529,8 @@ turn(struct trainer *t, int64_t now)
         take_request(t, &request);
         at = control_turn(t->control, now);
     }
+    int64_t send_at = clerk_turn(t->clerk, now);
+    at = send_at < at ? send_at : at;
     publisher_turn(t->publisher);
     each_second(t, now);
     mind_unsaved(t, now);
@@ -645,6 +599,7 @@ leave(struct trainer *t, enum status status)
     }
     training_free(&t->training);
     datafeed_close(&t->feed);
+    clerk_close(&t->clerk);
     control_close(&t->control);
     publisher_close(&t->publisher);
     channel_free(&t->channel);

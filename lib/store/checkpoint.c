@@ -195,6 +195,27 @@ checkpoint_verify(const char *folder, struct checkpoint_facts *facts, uint64_t *
     return STATUS_OK;
 }
 
+enum status
+checkpoint_verify_files(const char *folder, const char *const *names, size_t count,
+                        struct checkpoint_facts *facts, uint64_t *mh)
+{
+    struct manifest manifest;
+    const char *flaw;
+    TRY(manifest_read(&manifest, mh, folder));
+    for (size_t n = 0; n < count; n++) {
+        const struct manifest_file *file = NULL;
+        for (size_t i = 0; i < manifest.count && !file; i++)
+            if (strcmp(manifest.files[i].name, names[n]) == 0)
+                file = &manifest.files[i];
+        if (!file)
+            return FAIL(MISSING, "%s: its manifest names no %s", folder, names[n]);
+        TRY(verify_file(folder, file, &flaw));
+    }
+    if (facts)
+        *facts = manifest.facts;
+    return STATUS_OK;
+}
+
 static enum status
 check_checkpoints(struct runfolder_report *out, const char *checkpoints)
 {

@@ -125,6 +125,12 @@ CHECKED enum status checkpoint_path(char out[PATH_BYTES], const char *checkpoint
 CHECKED enum status checkpoint_verify(const char *folder, struct checkpoint_facts *facts,
                                       uint64_t *mh, const char **flaw);
 
+// The same for some of its files, those read by whoever has no use for the rest. A name that the
+// manifest lacks: MISSING. The folder may have any name: who fetched it knows whose it is.
+CHECKED enum status checkpoint_verify_files(const char *folder, const char *const *names,
+                                            size_t count, struct checkpoint_facts *facts,
+                                            uint64_t *mh);
+
 // A whole run folder: for `osae fsck`, and for tests after a crash. Touches nothing.
 struct runfolder_report {
     size_t sound, damaged, quarantined, unfinished, records;

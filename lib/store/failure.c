@@ -1,0 +1,139 @@
+#include "lib/store/failure.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { RECORD_MOST = 64 << 10 };
+static const char ending[] = "_failed.json";
+
+bool
+failure_name(const char *name)
+{
+    size_t length = strlen(name), end = sizeof ending - 1;
+    return length > end && strcmp(name + length - end, ending) == 0;
+}
+
+static enum status
+path_of(char out[PATH_BYTES], const char *results, const char *kind, const char *run, uint64_t step,
+        struct hash128 spec)
+{
+    char folder[PATH_BYTES], name[512], hex[33];
+    hex128(hex, spec);
+    int length = snprintf(name, sizeof name, "%.200s_step-%012llu_spec-%.8s%s", run,
+                          (unsigned long long)step, hex, ending);
+    for (int i = 0; i < length && i < (int)sizeof name; i++)
+        if (name[i] == '/')
+            name[i] = '_';
+    TRY(path_join(folder, results, kind));
+    return path_join(out, folder, name);
+}
+
+enum status
+failure_write(const char *results, const struct failure *failure)
+{
+    char path[PATH_BYTES], folder[PATH_BYTES], mh[17], spec[33], created[32] = "";
+    TRY(path_of(path, results, failure->kind, failure->run, failure->step, failure->spec));
+    TRY(path_join(folder, results, failure->kind));
+    TRY(path_make(folder, 0700));
+    hex64(mh, failure->mh);
+    hex128(spec, failure->spec);
+    time_t now = time(NULL);
+    struct tm utc;
+    if (gmtime_r(&now, &utc))
+        strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", &utc);
+    json_t *record = json_pack(
+        "{s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:s, s:s}", "ck", failure->ck, "run", failure->run,
+        "step", (json_int_t)failure->step, "mh", mh, "kind", failure->kind, "spec", spec,
+        "attempts", (json_int_t)failure->attempts, "created", created, "reason", failure->reason);
+    char *text = record ? json_dumps(record, JSON_INDENT(1)) : NULL;
+    json_decref(record);
+    if (!text)
+        return FAIL(CREATE, "%s: cannot be printed (no memory, or a text that is no UTF-8)", path);
+    enum status status = file_replace(path, text, strlen(text));
+    free(text);
+    return status;
+}
+
+static enum status
+take_text(char *out, size_t room, const json_t *record, const char *key, const char *path)
+{
+    const char *text = json_string_value(json_object_get(record, key));
+    if (!text || strlen(text) >= room)
+        return FAIL(DAMAGED, "%s: %s is missing, no text, or longer than %zu bytes", path, key,
+                    room - 1);
+    memcpy(out, text, strlen(text) + 1);
+    return STATUS_OK;
+}
+
+static enum status
+take_count(uint64_t *out, const json_t *record, const char *key, const char *path)
+{
+    const json_t *number = json_object_get(record, key);
+    if (!json_is_integer(number) || json_integer_value(number) < 0)
+        return FAIL(DAMAGED, "%s: %s is missing, or no whole number from 0", path, key);
+    *out = (uint64_t)json_integer_value(number);
+    return STATUS_OK;
+}
+
+static enum status
+take_record(struct failure *out, const json_t *record, const char *path)
+{
+    char mh[17], spec[33];
+    TRY(take_text(out->ck, sizeof out->ck, record, "ck", path));
+    TRY(take_text(out->run, sizeof out->run, record, "run", path));
+    TRY(take_count(&out->step, record, "step", path));
+    TRY(take_text(mh, sizeof mh, record, "mh", path));
+    TRY(take_text(out->kind, sizeof out->kind, record, "kind", path));
+    TRY(take_text(spec, sizeof spec, record, "spec", path));
+    TRY(take_count(&out->attempts, record, "attempts", path));
+    TRY(take_text(out->created, sizeof out->created, record, "created", path));
+    TRY(take_text(out->reason, sizeof out->reason, record, "reason", path));
+    if (!hex64_parse(&out->mh, mh) || !hex128_parse(&out->spec, spec))
+        return FAIL(DAMAGED, "%s: mh or spec are not 16 and 32 hex digits", path);
+    return STATUS_OK;
+}
+
+enum status
+failure_read(struct failure *out, const char *path)
+{
+    char *text;
+    size_t bytes;
+    memset(out, 0, sizeof *out);
+    TRY(file_read(&text, &bytes, path, RECORD_MOST));
+    json_error_t error;
+    json_t *record = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+    free(text);
+    if (!record)
+        return FAIL(DAMAGED, "%s: at byte %d: %s", path, error.position, error.text);
+    enum status status = take_record(out, record, path);
+    json_decref(record);
+    return status;
+}
+
+enum status
+failure_find(bool *found, struct failure *out, const char *results, const char *kind,
+             const char *run, uint64_t step, uint64_t mh, struct hash128 spec)
+{
+    char path[PATH_BYTES];
+    *found = false;
+    TRY(path_of(path, results, kind, run, step, spec));
+    if (!path_exists(path))
+        return STATUS_OK;
+    *found = failure_read(out, path) == STATUS_OK && out->mh == mh && hash128_same(out->spec, spec);
+    return STATUS_OK;
+}
+
+enum status
+failure_clear(const char *results, const char *kind, const char *run, uint64_t step,
+              struct hash128 spec)
+{
+    char path[PATH_BYTES];
+    TRY(path_of(path, results, kind, run, step, spec));
+    if (path_exists(path) && unlink(path) != 0)
+        return FAIL(IO, "%s: cannot remove it", path);
+    return STATUS_OK;
+}

@@ -1,0 +1,37 @@
+// failure: the record of an evaluation that was given up, beside the results it is not among:
+//     eval/KIND/RUN_step-000000000100_spec-1b2c3d4e_failed.json
+//     {"ck","run","step","mh","kind","spec","attempts","created","reason"}
+// Keyed as results are, by the checkpoint's manifest and the evaluation's specification: while it
+// lies there nothing of the same key is tried again. To try again, delete it.
+#ifndef LIB_STORE_FAILURE_H
+#define LIB_STORE_FAILURE_H
+
+#include "lib/base/bytes.h"
+#include "lib/base/file.h"
+#include "lib/base/status.h"
+
+enum { FAILURE_TEXT = 256 };
+
+struct failure {
+    char ck[FAILURE_TEXT], run[FAILURE_TEXT], kind[64];
+    uint64_t step, mh, attempts;
+    struct hash128 spec;
+    char created[32]; // 2025-01-31T12:00:00Z, a label; written by failure_write
+    char reason[1024];
+};
+
+// `results`: the eval folder. Makes results/KIND, replaces the record of the same run, step, spec.
+CHECKED enum status failure_write(const char *results, const struct failure *failure);
+// The record of (kind, run, step, mh, spec), if there is a sound one.
+CHECKED enum status failure_find(bool *found, struct failure *out, const char *results,
+                                 const char *kind, const char *run, uint64_t step, uint64_t mh,
+                                 struct hash128 spec);
+// A result came after all.
+CHECKED enum status failure_clear(const char *results, const char *kind, const char *run,
+                                  uint64_t step, struct hash128 spec);
+// One file; DAMAGED unless it is a whole record.
+CHECKED enum status failure_read(struct failure *out, const char *path);
+// Is this the name of one?
+bool failure_name(const char *name);
+
+#endif
