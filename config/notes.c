@@ -135,6 +135,12 @@ const struct note notes[] = {
     {"eval.batch_contexts", "SAEBench's mse is divided by the tokens of a batch, so scores are "
                             "comparable at the same number "
                             "only; 16 is its own."},
+    {"eval.absorption", "final: the last checkpoint; all: every one; every:N: steps that are a "
+                        "multiple of N, and the last; at: these steps alone. What the model knows "
+                        "about letters is found out once and kept in the cache."},
+    {"eval.profile", "full reads the whole vocabulary: 50,000 prompts for SmolLM2, 200,000 for "
+                     "Gemma. quick takes minutes instead of hours, but its scores compare with one "
+                     "another only."},
     {"ckpt.every_s", "A checkpoint is written beside the training; a killed run repeats what came "
                      "after the newest one, "
                      "with the same numbers. A run also saves when it ends or is stopped."},
@@ -144,9 +150,9 @@ const struct note notes[] = {
      "bounded: the fastest trainer leads by lag batches and then waits for the slowest. freerun: "
      "nobody waits for this trainer; when it is lag batches behind it is let go, and comes back to "
      "be served from where it was once that holds nobody up. No mode ever drops a batch."},
-    {"security.plain_loopback",
-     "Any user of this machine can connect to a tcp port, so pause, stop and set are refused there; "
-     "on ipc the folder belongs to you alone."},
+    {"security.plain_loopback", "Any user of this machine can connect to a tcp port, so pause, "
+                                "stop and set are refused there; "
+                                "on ipc the folder belongs to you alone."},
 };
 
 const size_t notes_count = sizeof notes / sizeof notes[0];

@@ -80,6 +80,9 @@ check_names(const struct config *config)
         return refuse(config, "text.field", "the key of the text in a JSON line");
     if (!set->storage.runs[0])
         return refuse(config, "storage.runs", "a folder (. for this one)");
+    struct schedule schedule;
+    if (!schedule_parse(&schedule, set->eval.absorption))
+        return refuse(config, "eval.absorption", SCHEDULE_WANTED);
     return STATUS_OK;
 }
 

@@ -10,6 +10,7 @@ static const char *const paces[] = {"lockstep", "bounded", "freerun", NULL};
 static const char *const barriers[] = {"fail", "start", NULL};
 static const char *const dones[] = {"exit", "stay", NULL};
 static const char *const fetches[] = {"auto", "always", NULL};
+static const char *const profiles[] = {"full", "quick", NULL};
 static const char *const mismatches[] = {"fail", "warn", NULL};
 
 #define ROW(member_, preset_, low_, high_, choices_, flags_, unit_, doc_)                          \
@@ -138,6 +139,8 @@ const struct field settings_rows[] = {
     NUMBER(eval.core_variance_batches, "32", 1, 1e6, 0, "batches", "batches of contexts for MSE, FVU, L0 and densities"),
     NUMBER(eval.batch_contexts,  "16", 1, 4096, 0, "contexts", "contexts in a batch; some published scores depend on it"),
     SWITCH(eval.exclude_special, "true", 0, "keep bos, eos and pad positions as they are when splicing"),
+    WORD  (eval.absorption,      "final", 0, "first-letter absorption: off, final, all, every:N or at:STEP,STEP,..."),
+    PICK  (eval.profile,         "full", profiles, 0, "of absorption: full (SAEBench's), or quick (8000 words, 3 examples: not comparable)"),
     NUMBER(eval.poll_s,          "30", 1, DAY_S, 0, "s", "look for new checkpoints at least this often"),
     NUMBER(eval.max_attempts,    "3", 1, 100, 0, NULL, "give an evaluation up after so many failures"),
     NUMBER(eval.claim_ttl_s,     "120", 1, 3600, 0, "s", "a silent evaluator's checkpoint is another's after so long"),

@@ -9,6 +9,7 @@
 #ifndef CONFIG_SETTINGS_H
 #define CONFIG_SETTINGS_H
 
+#include "config/schedule.h"
 #include "lib/base/field.h"
 #include "lib/sae/recipe.h"
 
@@ -136,6 +137,8 @@ struct settings_metrics {
     uint32_t fsync_ms;
 };
 
+enum set_profile { SET_PROFILE_FULL, SET_PROFILE_QUICK };
+
 struct settings_eval {
     struct texts text;
     char out[FOLDER_BYTES];
@@ -143,6 +146,8 @@ struct settings_eval {
     bool exclude_special;
     uint32_t poll_s, max_attempts, claim_ttl_s;
     int fetch; // enum set_fetch
+    char absorption[SCHEDULE_BYTES]; // read it with schedule_parse
+    int profile;                     // enum set_profile
 };
 
 struct settings_security {

@@ -5,12 +5,9 @@
 #include "lib/store/safetensors.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 struct part {
     const char *name;
@@ -214,7 +211,7 @@ write_file(const struct baseline *baseline)
 {
     struct tensor_out tensors[BASELINE_PARTS];
     size_t count = 0;
-    char hex[33], tmp[PATH_BYTES], folder[PATH_BYTES];
+    char hex[33], folder[PATH_BYTES];
     for (size_t p = 0; p < BASELINE_PARTS; p++) {
         const struct part *part = &baseline->parts[p];
         if (part->at)
@@ -232,23 +229,7 @@ write_file(const struct baseline *baseline)
     if (room < wanted + ((uint64_t)256 << 20))
         return FAIL(CREATE, "%s: %llu bytes free, wanted %llu and 256 MiB to spare", folder,
                     (unsigned long long)room, (unsigned long long)wanted);
-    int length = snprintf(tmp, sizeof tmp, "%s.tmp-%d", baseline->path, (int)getpid());
-    if (length < 0 || (size_t)length >= sizeof tmp)
-        return FAIL(CONFIG, "%.100s...: too long for a path", baseline->path);
-    unlink(tmp);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return FAIL(CREATE, "%s: cannot create: %s", tmp, strerror(errno));
-    enum status status = safetensors_write(fd, tmp, tensors, count, &sum, 1, NULL, NULL);
-    if (status == STATUS_OK && fsync(fd) != 0)
-        status = FAIL(IO, "%s: cannot sync: %s", tmp, strerror(errno));
-    if (close(fd) != 0 && status == STATUS_OK)
-        status = FAIL(IO, "%s: cannot close: %s", tmp, strerror(errno));
-    if (status == STATUS_OK && rename(tmp, baseline->path) != 0)
-        status = FAIL(IO, "%s: cannot rename: %s", tmp, strerror(errno));
-    if (status != STATUS_OK)
-        unlink(tmp);
-    return status;
+    return safetensors_replace(baseline->path, tensors, count, &sum, 1);
 }
 
 void

@@ -45,7 +45,7 @@ read_asked(struct asked *asked, int argc, char *const *argv)
         {"--set", "KEY=VALUE", "a setting, over the file's", .words = &asked->sets},
         {"--tokens", "N|FILE", "so many tokens of the text, or a JSONL file of ids",
          .text = &asked->tokens},
-        {"--only", "LIST", "core", .text = &asked->only},
+        {"--only", "LIST", "core, absorption", .text = &asked->only},
     };
     TRY(flags_read(flags, FLAGS_COUNT(flags), "osae eval", argc, argv, &asked->saes));
     if (asked->saes.count == 0)

@@ -161,3 +161,24 @@ done:
     text_list_release(&text);
     return status;
 }
+
+enum status
+spelling_fit(struct spelling *list, const struct tokenizer *t, struct tokenizer_cache *cache,
+             uint32_t bos)
+{
+    struct token_list ids = {0};
+    enum status status = STATUS_OK;
+    size_t n = 0, place;
+    for (size_t i = 0; i < list->count; i++) {
+        status = spelling_prompt(&ids, &place, t, cache, bos, &list->at[i], NULL, 0);
+        if (status == STATUS_OK)
+            list->at[n++] = list->at[i];
+        else if (status != STATUS_CONFIG)
+            break;
+    }
+    token_list_release(&ids);
+    if (status != STATUS_OK && status != STATUS_CONFIG)
+        return status;
+    list->count = n;
+    return STATUS_OK;
+}

@@ -32,6 +32,11 @@ bool spelling_same(const struct spelled *a, const struct spelled *b); // the sam
 // there are not more.
 CHECKED enum status spelling_thin(struct spelling *list, size_t most, uint64_t seed);
 
+// Keeps those that are one token where a prompt asks about them (behind a line's end), which is all
+// of SmolLM2's and Gemma's: the others can be looked at nowhere.
+CHECKED enum status spelling_fit(struct spelling *list, const struct tokenizer *t,
+                                 struct tokenizer_cache *cache, uint32_t bos);
+
 // Draws `count` examples for a word: random.sample(from, count), again until the word's text is not
 // among them. scratch [from count]. CONFIG after 1000 tries.
 CHECKED enum status spelling_examples(struct pyrandom *random, uint32_t *out, size_t count,

@@ -1,5 +1,7 @@
 #include "lib/interop/saebench.h"
 
+#include "lib/interop/saebench_names.h"
+
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -375,65 +377,27 @@ saebench_core_read(struct core_file *out, const char *path)
 
 // Names
 
-static enum status
-name_in(char out[PATH_BYTES], const char *folder, const char *run, uint64_t step,
-        const char *suffix)
-{
-    char name[SAEBENCH_TEXT + 80];
-    int length = snprintf(name, sizeof name, "%s_step-%012llu%s_eval_results.json", run,
-                          (unsigned long long)step, suffix);
-    if (length < 0 || (size_t)length >= sizeof name)
-        return FAIL(CONFIG, "'%.100s...': too long for a run's name", run);
-    for (char *c = name; *c; c++)
-        if (*c == '/')
-            *c = '_';
-    TRY(path_join(out, folder, name));
-    return STATUS_OK;
-}
-
-// The two names a result may have. `usual` says whether the first holds a result of the same
-// checkpoint, and under which spec.
-static enum status
-names(char first[PATH_BYTES], char second[PATH_BYTES], const char *folder, const char *run,
-      uint64_t step, struct hash128 spec)
-{
-    char hex[33], suffix[32];
-    hex128(hex, spec);
-    snprintf(suffix, sizeof suffix, "_spec-%.8s", hex);
-    TRY(name_in(first, folder, run, step, ""));
-    TRY(name_in(second, folder, run, step, suffix));
-    return STATUS_OK;
-}
-
 static bool
-holds(struct core_file *scratch, const char *path, uint64_t mh)
+owner(const char *path, uint64_t *mh, struct hash128 *spec)
 {
-    return path_exists(path) && saebench_core_read(scratch, path) == STATUS_OK && scratch->mh == mh;
+    struct core_file file;
+    if (!path_exists(path) || saebench_core_read(&file, path) != STATUS_OK)
+        return false;
+    *mh = file.mh;
+    *spec = file.spec;
+    return true;
 }
 
 enum status
 saebench_core_path(char out[PATH_BYTES], const char *folder, const char *run, uint64_t step,
                    uint64_t mh, struct hash128 spec)
 {
-    char second[PATH_BYTES];
-    TRY(names(out, second, folder, run, step, spec));
-    struct core_file file;
-    if (holds(&file, out, mh) && !hash128_same(file.spec, spec))
-        memcpy(out, second, PATH_BYTES);
-    return STATUS_OK;
+    return saebench_names_path(out, folder, run, step, mh, spec, owner);
 }
 
 enum status
 saebench_core_find(bool *found, char path[PATH_BYTES], const char *folder, const char *run,
                    uint64_t step, uint64_t mh, struct hash128 spec)
 {
-    char second[PATH_BYTES];
-    TRY(names(path, second, folder, run, step, spec));
-    struct core_file file;
-    *found = holds(&file, path, mh) && hash128_same(file.spec, spec);
-    if (!*found && holds(&file, second, mh) && hash128_same(file.spec, spec)) {
-        memcpy(path, second, PATH_BYTES);
-        *found = true;
-    }
-    return STATUS_OK;
+    return saebench_names_find(found, path, folder, run, step, mh, spec, owner);
 }

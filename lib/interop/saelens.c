@@ -72,31 +72,6 @@ saelens_fill(struct tensor_out out[SAELENS_TENSORS], float *room, const struct s
     return n;
 }
 
-// safetensors_write into NAME.tmp, sync, rename.
-static enum status
-write_weights(const char *path, const struct tensor_out *tensors, size_t count)
-{
-    char tmp[PATH_BYTES];
-    int length = snprintf(tmp, sizeof tmp, "%s.tmp-%d", path, (int)getpid());
-    if (length < 0 || (size_t)length >= sizeof tmp)
-        return FAIL(CONFIG, "%.100s...: too long for a path", path);
-    unlink(tmp);
-    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return FAIL(CREATE, "%s: cannot create: %s", tmp, strerror(errno));
-    const struct text_pair format = {"format", "pt"};
-    enum status status = safetensors_write(fd, tmp, tensors, count, &format, 1, NULL, NULL);
-    if (status == STATUS_OK && fsync(fd) != 0)
-        status = FAIL(IO, "%s: cannot sync: %s", tmp, strerror(errno));
-    if (close(fd) != 0 && status == STATUS_OK)
-        status = FAIL(IO, "%s: cannot close: %s", tmp, strerror(errno));
-    if (status == STATUS_OK && rename(tmp, path) != 0)
-        status = FAIL(IO, "%s: cannot rename: %s", tmp, strerror(errno));
-    if (status != STATUS_OK)
-        unlink(tmp);
-    return status;
-}
-
 enum status
 saelens_write(const char *folder, const struct card *card, const struct saelens_source *from)
 {
@@ -114,7 +89,7 @@ saelens_write(const char *folder, const struct card *card, const struct saelens_
     size_t count = saelens_fill(tensors, room, from);
     GOTRY(path_make(folder, 0755));
     GOTRY(path_join(path, folder, "sae_weights.safetensors"));
-    GOTRY(write_weights(path, tensors, count));
+    GOTRY(safetensors_replace(path, tensors, count, &(struct text_pair){"format", "pt"}, 1));
     GOTRY(card_write(&text, card));
     GOTRY(path_join(path, folder, "cfg.json"));
     GOTRY(file_replace(path, text, strlen(text)));

@@ -57,6 +57,10 @@ struct text_pair {
 CHECKED enum status safetensors_write(int fd, const char *path, const struct tensor_out *tensors,
                                       size_t count, const struct text_pair *metadata,
                                       size_t metadata_count, uint64_t *hash, uint64_t *bytes);
+// The same as a file: a temporary in the same folder, fsync, rename. A crash leaves the old one.
+CHECKED enum status safetensors_replace(const char *path, const struct tensor_out *tensors,
+                                        size_t count, const struct text_pair *metadata,
+                                        size_t metadata_count);
 // Bytes the file will have; 0 when it cannot be written (a name that is no UTF-8, no memory).
 size_t safetensors_size(const struct tensor_out *tensors, size_t count,
                         const struct text_pair *metadata, size_t metadata_count);

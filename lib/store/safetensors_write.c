@@ -5,9 +5,13 @@
 #include "lib/store/safetensors.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { PIECE = 4 << 20 }; // hashed while it is still in the cache that write filled
 
@@ -186,4 +190,29 @@ safetensors_size(const struct tensor_out *tensors, size_t count, const struct te
     size_t bytes = 8 + plan.header_bytes + plan.data_bytes;
     plan_release(&plan);
     return bytes;
+}
+
+enum status
+safetensors_replace(const char *path, const struct tensor_out *tensors, size_t count,
+                    const struct text_pair *metadata, size_t metadata_count)
+{
+    char tmp[PATH_BYTES];
+    int length = snprintf(tmp, sizeof tmp, "%s.tmp-%d", path, (int)getpid());
+    if (length < 0 || (size_t)length >= sizeof tmp)
+        return FAIL(CONFIG, "%.100s...: too long for a path", path);
+    unlink(tmp);
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return FAIL(CREATE, "%s: cannot create: %s", tmp, strerror(errno));
+    enum status status =
+        safetensors_write(fd, tmp, tensors, count, metadata, metadata_count, NULL, NULL);
+    if (status == STATUS_OK && fsync(fd) != 0)
+        status = FAIL(IO, "%s: cannot sync: %s", tmp, strerror(errno));
+    if (close(fd) != 0 && status == STATUS_OK)
+        status = FAIL(IO, "%s: cannot close: %s", tmp, strerror(errno));
+    if (status == STATUS_OK && rename(tmp, path) != 0)
+        status = FAIL(IO, "%s: cannot rename: %s", tmp, strerror(errno));
+    if (status != STATUS_OK)
+        unlink(tmp);
+    return status;
 }

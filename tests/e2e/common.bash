@@ -38,7 +38,7 @@ optimiser: {lr: 1e-3, warmup: 5}
 trainer: {steps: 120}
 ckpt: {every_steps: 15, every_s: 0, keep_last: 3}
 metrics: {every_steps: 1}
-eval: {text: [docs], core_batches: 1, core_variance_batches: 1, batch_contexts: 4}
+eval: {text: [docs], core_batches: 1, core_variance_batches: 1, batch_contexts: 4, absorption: off}
 replay: {rejoin_wait_s: 0}
 YAML
 
