@@ -1,6 +1,7 @@
 // osae report: what runs came to: scores, courses, the paper's tables.
 #include "front/commands.h"
 #include "front/report_html.h"
+#include "front/report_letters.h"
 #include "front/report_page.h"
 #include "front/report_paper.h"
 #include "lib/base/flags.h"
@@ -22,6 +23,7 @@ print_run(const struct report_run *run, enum table_style style)
 {
     report_page_facts(stdout, run, style);
     TRY(report_page_scores(stdout, run, style));
+    TRY(report_letters_print(stdout, run, style));
     return report_page_curve(stdout, run, style);
 }
 

@@ -1,5 +1,6 @@
 #include "front/report_html.h"
 
+#include "front/report_letters.h"
 #include "front/report_page.h"
 #include "front/report_paper.h"
 #include "front/report_plot.h"
@@ -181,6 +182,7 @@ page(FILE *out, const struct report_run *runs, size_t count, bool tables)
             report_page_facts(out, &runs[i], TABLE_HTML);
         }
         TRY(report_page_scores(out, &runs[i], TABLE_HTML));
+        TRY(report_letters_print(out, &runs[i], TABLE_HTML));
         if (count == 1)
             TRY(report_page_curve(out, &runs[i], TABLE_HTML));
     }

@@ -9,18 +9,15 @@
 
 enum { CURVE_LINES = 8, SPARK_WIDTH = 60, FACT_BYTES = 2048 };
 
-static void
-heading(FILE *out, const char *text, enum table_style style)
+void
+report_page_heading(FILE *out, const char *text, enum table_style style)
 {
     static const char *const forms[][2] = {{"\n", "\n\n"}, {"\n### ", "\n\n"}, {"<h3>", "</h3>\n"}};
     fprintf(out, "%s%s%s", forms[style][0], text, forms[style][1]);
 }
 
-static void paragraph(FILE *out, enum table_style style, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
-
-static void
-paragraph(FILE *out, enum table_style style, const char *format, ...)
+void
+report_page_paragraph(FILE *out, enum table_style style, const char *format, ...)
 {
     static const char *const forms[][2] = {
         {"", "\n"}, {"", "\n"}, {"<p class=\"note\">", "</p>\n"}};
@@ -129,19 +126,21 @@ score_notes(FILE *out, const struct report_run *run, enum table_style style)
     number_print(reconstruction, file->core.tokens_ce, 0);
     number_print(variance, file->core.tokens_variance, 0);
     fputs(style == TABLE_HTML ? "" : "\n", out);
-    paragraph(out, style, "On %s tokens of %.300s for CE and KL, and %s for the rest.",
-              reconstruction, file->dataset[0] ? file->dataset : "held-out text", variance);
-    paragraph(
+    report_page_paragraph(out, style, "On %s tokens of %.300s for CE and KL, and %s for the rest.",
+                          reconstruction, file->dataset[0] ? file->dataset : "held-out text",
+                          variance);
+    report_page_paragraph(
         out, style,
         "CE in nats: of the model itself, with the reconstruction in its stream, with zeros.");
-    paragraph(out, style,
-              "MSE is mse_sum: summed over the width. Dead: silent on all tokens; "
-              "dense: active on over 10 %%.");
-    paragraph(out, style, "Scores: 1 is the model untouched, 0 is zeros in its stream.");
+    report_page_paragraph(out, style,
+                          "MSE is mse_sum: summed over the width. Dead: silent on all tokens; "
+                          "dense: active on over 10 %%.");
+    report_page_paragraph(out, style,
+                          "Scores: 1 is the model untouched, 0 is zeros in its stream.");
     if (specs > 1)
-        paragraph(out, style,
-                  "The rows were scored in more than one way (text, windows or "
-                  "batches): compare with care.");
+        report_page_paragraph(out, style,
+                              "The rows were scored in more than one way (text, windows or "
+                              "batches): compare with care.");
 }
 
 enum status
@@ -154,10 +153,10 @@ report_page_scores(FILE *out, const struct report_run *run, enum table_style sty
         {NULL, "cosine", false}, {"dead", "N", false},   {"dead", "share", false},
         {NULL, "dense", false},  {NULL, NULL, false},
     };
-    heading(out, "Scores on held-out text", style);
+    report_page_heading(out, "Scores on held-out text", style);
     if (run->score_count == 0) {
-        paragraph(out, style, "No scores yet: no evaluator has written to %s/eval/core.",
-                  run->path);
+        report_page_paragraph(
+            out, style, "No scores yet: no evaluator has written to %s/eval/core.", run->path);
         return STATUS_OK;
     }
     struct report_table *table;
@@ -222,9 +221,9 @@ report_page_curve(FILE *out, const struct report_run *run, enum table_style styl
         {NULL, "FVU", false},     {NULL, "L0", false},     {"dead", "N", false},
         {"dead", "share", false}, {NULL, NULL, false},
     };
-    heading(out, "Training", style);
+    report_page_heading(out, "Training", style);
     if (run->curve_count == 0) {
-        paragraph(out, style, "No steps yet: %s/metrics has none.", run->path);
+        report_page_paragraph(out, style, "No steps yet: %s/metrics has none.", run->path);
         return STATUS_OK;
     }
     if (style == TABLE_TEXT)

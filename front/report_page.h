@@ -11,4 +11,9 @@ CHECKED enum status report_page_scores(FILE *out, const struct report_run *run,
 CHECKED enum status report_page_curve(FILE *out, const struct report_run *run,
                                       enum table_style style);
 
+// A heading under the run's, and a line of small print.
+void report_page_heading(FILE *out, const char *text, enum table_style style);
+void report_page_paragraph(FILE *out, enum table_style style, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <string.h>
 
 enum { TABLES = 2, LINES_MOST = 4 };
 
@@ -57,10 +58,10 @@ report_paper_place(const struct report_run *run)
 // ---------------------------------------------------------------- ours
 
 static const struct column our_columns[] = {
-    {NULL, "model", true},     {NULL, "Absorption", false}, {NULL, "MSE", false},
-    {NULL, "KL score", false}, {NULL, "CE score", false},   {NULL, "L0", false},
-    {NULL, "dead", false},     {NULL, "steps", false},      {NULL, "tokens", false},
-    {NULL, "run", true},       {NULL, NULL, false},
+    {NULL, "model", true},   {"Absorption", "full", false}, {"Absorption", "fraction", false},
+    {NULL, "MSE", false},    {NULL, "KL score", false},     {NULL, "CE score", false},
+    {NULL, "L0", false},     {NULL, "dead", false},         {NULL, "steps", false},
+    {NULL, "tokens", false}, {NULL, "run", true},           {NULL, NULL, false},
 };
 
 static enum status
@@ -74,7 +75,10 @@ our_row(struct report_table *table, const char *name, const struct report_run *r
     struct core none;
     core_undefined(&none);
     const struct core *core = score ? &score->file.core : &none;
-    report_table_number(table, score ? score->absorption : (double)NAN, 4);
+    const struct absorption_file *absorption =
+        score ? report_run_absorption(run, score->file.step) : NULL;
+    report_table_number(table, absorption ? absorption->absorption.full.value : (double)NAN, 4);
+    report_table_number(table, absorption ? absorption->absorption.fraction.value : (double)NAN, 4);
     report_table_number(table, core->mse_sum, 1);
     report_table_number(table, core->kl_div_score, 4);
     report_table_number(table, core->ce_loss_score, 4);
@@ -179,6 +183,22 @@ notes(FILE *out, const struct report_run *runs, size_t count, enum table_style s
          style);
     note(out, "The paper does not say which MSE it gives; compare ours with one another only.",
          style);
+    note(out,
+         "Absorption is SAEBench's mean over letters: full, the nearest to the paper's, and the "
+         "newer fraction.",
+         style);
+    bool quick = false;
+    for (size_t i = 0; i < count; i++) {
+        const struct report_score *last = report_run_last(&runs[i]);
+        const struct absorption_file *file =
+            last ? report_run_absorption(&runs[i], last->file.step) : NULL;
+        quick |= file && strcmp(file->profile, "quick") == 0;
+    }
+    if (quick)
+        note(out,
+             "Some of it is of the quick profile (8,000 words, 3 examples): compare it with quick "
+             "ones only.",
+             style);
     note(out,
          "Each row is a run's newest scored checkpoint, after that many steps and tokens. "
          "- : not measured.",

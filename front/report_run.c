@@ -12,10 +12,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { RESULTS_MOST = 4096, CURVE_MOST = 50 << 20, CARD_MOST = 1 << 20, RESULT_MOST = 1 << 28 };
+enum { CURVE_MOST = 50 << 20, CARD_MOST = 1 << 20 };
 
-static void
-leave_out(struct report_run *run)
+void
+report_run_leave_out(struct report_run *run)
 {
     say(SAY_WARN, "%s; left out", status_words());
     run->unreadable++;
@@ -108,7 +108,7 @@ read_metrics(struct report_run *run)
     if (!path_is_folder(folder))
         return STATUS_OK;
     if (meter_read(folder, take_line, &taking) != STATUS_OK)
-        leave_out(run);
+        report_run_leave_out(run);
     if (taking.failed)
         return FAIL(CREATE, "%s: no memory for %zu readings", folder, run->curve_count);
     if (run->curve_count == 0)
@@ -134,143 +134,6 @@ read_metrics(struct report_run *run)
     return STATUS_OK;
 }
 
-// ---------------------------------------------------------------- results
-
-static int
-is_result(const struct dirent *entry)
-{
-    static const char end[] = "_eval_results.json";
-    size_t length = strlen(entry->d_name), tail = sizeof end - 1;
-    return length > tail && strcmp(entry->d_name + length - tail, end) == 0;
-}
-
-static enum status
-eval_folder(char out[PATH_BYTES], const struct report_run *run, const char *kind)
-{
-    char root[PATH_BYTES];
-    if (run->config && run->config->set.eval.out[0])
-        snprintf(root, sizeof root, "%s", run->config->set.eval.out);
-    else
-        TRY(path_join(root, run->path, "eval"));
-    return path_join(out, root, kind);
-}
-
-static enum status
-add_score(struct report_run *run, const char *path)
-{
-    if (run->score_count == run->score_room) {
-        size_t room = run->score_room ? 2 * run->score_room : 8;
-        struct report_score *grown = realloc(run->scores, room * sizeof *grown);
-        if (!grown)
-            return FAIL(CREATE, "no memory for %zu results", room);
-        run->scores = grown;
-        run->score_room = room;
-    }
-    struct report_score *score = &run->scores[run->score_count];
-    score->absorption = (double)NAN;
-    if (saebench_core_read(&score->file, path) != STATUS_OK) {
-        leave_out(run);
-        return STATUS_OK;
-    }
-    // A folder named by eval.out is shared by many runs.
-    bool shared = run->config && run->config->set.eval.out[0];
-    if (shared && strcmp(score->file.run, run->name) != 0)
-        return STATUS_OK;
-    words_clean(score->file.model_name);
-    words_clean(score->file.dataset);
-    words_clean(score->file.hook_name);
-    words_clean(score->file.architecture);
-    run->score_count++;
-    return STATUS_OK;
-}
-
-// mean_full_absorption_score of a SAEBench file; NaN when it has none.
-static double
-absorption_of(struct report_run *run, const char *path)
-{
-    char *text;
-    size_t bytes;
-    if (file_read(&text, &bytes, path, RESULT_MOST) != STATUS_OK) {
-        leave_out(run);
-        return (double)NAN;
-    }
-    json_error_t error;
-    json_t *whole = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    free(text);
-    const json_t *mean = json_object_get(json_object_get(whole, "eval_result_metrics"), "mean");
-    const json_t *score = json_object_get(mean, "mean_full_absorption_score");
-    double value = json_is_number(score) ? json_number_value(score) : -1;
-    if (!whole || !mean) {
-        (void)FAIL(DAMAGED, "%s: is no result of SAEBench's absorption (%s)", path,
-                   whole ? "eval_result_metrics.mean is missing" : error.text);
-        leave_out(run);
-    }
-    json_decref(whole);
-    return value >= 0 ? value : (double)NAN; // -1: undefined
-}
-
-// NAME_step-000000000186_eval_results.json
-static bool
-step_of_name(uint64_t *step, const char *name)
-{
-    const char *at = strstr(name, "_step-");
-    for (const char *next = at; next; next = strstr(next + 1, "_step-"))
-        at = next;
-    if (!at || strspn(at + 6, "0123456789") != 12)
-        return false;
-    *step = strtoull(at + 6, NULL, 10);
-    return true;
-}
-
-static enum status
-read_result(struct report_run *run, const char *kind, const char *folder, const char *name)
-{
-    char path[PATH_BYTES];
-    uint64_t step;
-    TRY(path_join(path, folder, name));
-    if (strcmp(kind, "core") == 0)
-        return add_score(run, path);
-    if (!step_of_name(&step, name))
-        return STATUS_OK;
-    double value = absorption_of(run, path);
-    for (size_t i = 0; i < run->score_count; i++)
-        if (run->scores[i].file.step == step)
-            run->scores[i].absorption = value;
-    return STATUS_OK;
-}
-
-static enum status
-read_results(struct report_run *run, const char *kind)
-{
-    char folder[PATH_BYTES];
-    struct dirent **names;
-    TRY(eval_folder(folder, run, kind));
-    int count = scandir(folder, &names, is_result, alphasort);
-    if (count < 0 && errno != ENOENT) {
-        (void)FAIL(IO, "%s: cannot list: %s", folder, strerror(errno));
-        leave_out(run);
-    }
-    enum status status = STATUS_OK;
-    for (int i = 0; i < count; i++) {
-        if (status == STATUS_OK && i < RESULTS_MOST)
-            status = read_result(run, kind, folder, names[i]->d_name);
-        free(names[i]);
-    }
-    if (count >= 0)
-        free(names);
-    return status;
-}
-
-static int
-by_score_step(const void *a, const void *b)
-{
-    const struct core_file *x = &((const struct report_score *)a)->file,
-                           *y = &((const struct report_score *)b)->file;
-    if (x->step != y->step)
-        return x->step < y->step ? -1 : 1;
-    return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
-}
-
 // ---------------------------------------------------------------- who it is
 
 static void
@@ -280,7 +143,7 @@ take_config(struct report_run *run)
     if (path_join(path, run->path, "config.yaml") != STATUS_OK || !path_exists(path))
         return;
     if (config_frozen(&run->config, path) != STATUS_OK) {
-        leave_out(run);
+        report_run_leave_out(run);
         return;
     }
     const struct settings *set = &run->config->set;
@@ -317,7 +180,7 @@ take_card(struct report_run *run)
         free(text);
     }
     if (status != STATUS_OK) {
-        leave_out(run);
+        report_run_leave_out(run);
         return STATUS_OK;
     }
     snprintf(run->model, sizeof run->model, "%s", card.model_name);
@@ -379,10 +242,7 @@ read_all(struct report_run *run)
 {
     take_config(run);
     TRY(read_metrics(run));
-    TRY(read_results(run, "core"));
-    if (run->score_count)
-        qsort(run->scores, run->score_count, sizeof *run->scores, by_score_step);
-    TRY(read_results(run, "absorption"));
+    TRY(report_results_read(run));
     if (run->curve_count)
         run->steps = run->curve[run->curve_count - 1].step;
     TRY(take_card(run));
@@ -422,13 +282,28 @@ report_run_release(struct report_run *run)
     config_free(&run->config);
     free(run->curve);
     free(run->scores);
+    free(run->absorptions);
     run->curve = NULL;
     run->scores = NULL;
-    run->curve_count = run->score_count = 0;
+    run->absorptions = NULL;
+    run->curve_count = run->score_count = run->absorption_count = 0;
 }
 
 const struct report_score *
 report_run_last(const struct report_run *run)
 {
     return run->score_count ? &run->scores[run->score_count - 1] : NULL;
+}
+
+const struct absorption_file *
+report_run_absorption(const struct report_run *run, uint64_t step)
+{
+    const struct absorption_file *best = NULL;
+    for (size_t i = 0; i < run->absorption_count; i++) {
+        const struct absorption_file *file = &run->absorptions[i];
+        bool quick = strcmp(file->profile, "quick") == 0;
+        if (file->step == step && (!best || !quick || strcmp(best->profile, "quick") == 0))
+            best = file;
+    }
+    return best;
 }

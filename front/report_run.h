@@ -4,7 +4,7 @@
 #define FRONT_REPORT_RUN_H
 
 #include "config/config.h"
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_absorption.h"
 
 // A line of RUN/metrics: one a step, the newest where a step was computed again after a resume.
 struct curve_point {
@@ -24,10 +24,9 @@ struct curve_row {
 extern const struct curve_row curve_rows[CURVE_ROWS];
 double curve_number(const struct curve_point *point, size_t row);
 
-// A core result, and the absorption score of the same checkpoint where there is one.
+// A core result.
 struct report_score {
     struct core_file file;
-    double absorption; // mean_full_absorption_score
 };
 
 struct report_run {
@@ -42,7 +41,9 @@ struct report_run {
     struct curve_point *curve; // by step
     size_t score_count, score_room;
     struct report_score *scores; // by step
-    size_t unreadable;           // files that were left out; each was said
+    size_t absorption_count, absorption_room;
+    struct absorption_file *absorptions; // by step
+    size_t unreadable;                   // files that were left out; each was said
 };
 
 // Damaged files are said (one line each) and left out. MISSING: no such folder, or nothing in it is
@@ -52,5 +53,13 @@ void report_run_release(struct report_run *run);
 
 // The newest score, or NULL.
 const struct report_score *report_run_last(const struct report_run *run);
+// The absorption of the checkpoint of a step, or NULL; where there are several, the newest of the
+// full profile if one is.
+const struct absorption_file *report_run_absorption(const struct report_run *run, uint64_t step);
+
+// For report_results.c alone: says why a file is left out, and counts it.
+void report_run_leave_out(struct report_run *run);
+// Reads RUN/eval, or the folder that eval.out names.
+CHECKED enum status report_results_read(struct report_run *run);
 
 #endif

@@ -5,6 +5,7 @@
 #include "front/report_plot.h"
 #include "lib/host/meter.h"
 #include "lib/interop/card.h"
+#include "lib/interop/saebench_absorption.h"
 #include "tests/store/training.h"
 
 #include <jansson.h>
@@ -392,33 +393,98 @@ settings_alone_decide_the_row(void **unused)
 }
 
 static void
+write_absorption(const char *run, uint64_t step, double full, const char *profile)
+{
+    char folder[PATH_BYTES], path[PATH_BYTES];
+    struct absorption_file *file = calloc(1, sizeof *file);
+    assert_non_null(file);
+    struct absorption *a = &file->absorption;
+    a->full = (struct absorption_mean){full, 0.01, full / 2, full * 2};
+    a->fraction = (struct absorption_mean){0.5, 0.1, 0.45, 0.55};
+    a->splits = (struct absorption_mean){1.5, 0.2, (double)NAN, (double)NAN};
+    a->missed = (struct absorption_mean){0.0125, 0.2, 0, 0.1};
+    a->letters[0] = (struct absorption_letter){
+        'a', true, 0.9, 40, 0.5, 10, 9, 2, {17, 4000}, 3, {0.5, 0.75, 0.7}};
+    a->letters[1] = (struct absorption_letter){'x', false, 0.25, 1, 0, 0, 0, 1, {3}, 1, {0.125}};
+    a->count = 2;
+    a->used = 1;
+    a->words = 8000;
+    a->examples = 3;
+    a->mean_f1 = 0.9;
+    file->least_f1 = 0.6;
+    file->step = step;
+    file->mh = 7;
+    file->spec.low = strlen(profile);
+    snprintf(file->run, sizeof file->run, "%s", run);
+    snprintf(file->profile, sizeof file->profile, "%s", profile);
+    assert_int_equal(path_join(folder, scratch_path(run), "eval/absorption"), STATUS_OK);
+    assert_int_equal(saebench_absorption_path(path, folder, run, step, file->mh, file->spec),
+                     STATUS_OK);
+    assert_int_equal(saebench_absorption_write(path, file), STATUS_OK);
+    free(file);
+}
+
+static void
+absorption_letter_by_letter(void **unused)
+{
+    (void)unused;
+    write_config("lettered", NULL, 0);
+    assert_int_equal(osae("report lettered"), 0);
+    assert_null(strstr(said, "First-letter"));
+    write_absorption("lettered", 60, 0.25, "full");
+    write_absorption("lettered", 120, 0.0625, "quick");
+    assert_int_equal(osae("report lettered --html lettered.html"), 0);
+    says("\nFirst-letter absorption\n\n");
+    says("\n  60  0.2500  0.125 to 0.500  0.5000  0.450 to 0.550  0.0125   1.50     1  0.900  "
+         "8,000  full\n");
+    says("\n 120  0.0625  0.031 to 0.125  0.5000  0.450 to 0.550  0.0125   1.50     1  0.900  "
+         "8,000  quick\n");
+    says("\na       0.900    40  10  25.0 %     0.500  2  0.750  17, 4000\n");
+    says("\nx *     0.250     1   0   0.0 %     0.000  1  0.125  3\n");
+    says("Step 120, letter by letter");
+    says("(F1 of at most 0.6)");
+    says("Quick profile: 8000 words and 3 examples");
+    size_t bytes;
+    char *page = file_get(scratch_path("lettered.html"), &bytes);
+    assert_non_null(strstr(page, "First-letter absorption"));
+    assert_non_null(strstr(page, "17, 4000"));
+    free(page);
+    assert_int_equal(osae("report lettered --markdown"), 0);
+    says("| a | 0.900 | 40 | 10 | 25.0 % | 0.500 | 2 | 0.750 | 17, 4000 |");
+}
+
+static void
 tables_stand_beside_the_papers(void **unused)
 {
     (void)unused;
     static const char *const baseline[] = {"sae.arch=topk", "loss.lambda_o=0", "loss.lambda_t=0"};
-    static const char absorption[] =
-        "{\"eval_result_metrics\": {\"mean\": {\"mean_full_absorption_score\": 0.0321}}}";
     write_config("topk", baseline, 3);
     write_score("topk", 120, -0.1);
     write_config("untemporal", (const char *const[]){"loss.lambda_t=0"}, 1);
     write_score("untemporal", 60, 0.01);
-    assert_int_equal(path_make(scratch_path("topk/eval/absorption"), 0700), STATUS_OK);
-    file_put(scratch_path("topk/eval/absorption/topk_step-000000000120_eval_results.json"),
-             absorption, sizeof absorption - 1);
+    write_absorption("topk", 120, 0.0321, "full");
+    write_absorption("topk", 120, 0.9, "quick"); // another spec: the full one counts
+    write_absorption("untemporal", 60, 0.25, "quick");
     assert_int_equal(osae("report whole topk untemporal young"), 0);
     assert_string_equal(complained, "");
     says("Table 1: architectures\n");
-    says(
-        "\nStandard SAE             -     -         -         -     -       -      -       -  -\n");
-    says("\nTopK                0.0321  61.2    0.7000    0.8000  12.2  25.0 %    120   7,680  "
+    says("\nStandard SAE         -         -     -         -         -     -       -      -       "
+         "-  "
+         "-\n");
+    says("\nTopK            0.0321    0.5000  61.2    0.7000    0.8000  12.2  25.0 %    120   "
+         "7,680  "
          "topk\n");
-    says("\nOrthogonal SAE           -  61.2    0.8500    0.9500  12.2  25.0 %    120   7,680  "
+    says("\nOrthogonal SAE       -         -  61.2    0.8500    0.9500  12.2  25.0 %    120   "
+         "7,680  "
          "whole\n");
-    says("\nOrthogonal SAE           -     -         -         -     -       -      0       0  "
+    says("\nOrthogonal SAE       -         -     -         -         -     -       -      0       "
+         "0  "
          "young\n");
     says("Table 2: ablations\n");
-    says("\nNo temporal               -  61.2    0.8100    0.9100  12.2  25.0 %     60   3,840  "
+    says("\nNo temporal      0.2500    0.5000  61.2    0.8100    0.9100  12.2  25.0 %     60   "
+         "3,840  "
          "untemporal\n");
+    says("Some of it is of the quick profile");
     says("\npaper, Gemma-2-2B layer 12  Absorption    MSE  KL Div\n");
     says("\nOrthogonal SAE                  0.0055  176.0  0.9514\n");
     says("\nNo curriculum                   0.0090  248.0\n");
@@ -428,11 +494,13 @@ tables_stand_beside_the_papers(void **unused)
     assert_null(strstr(said, "Runs that are in neither table"));
 
     // one run with --tables, Markdown; a hostile absorption file is a warning
+    assert_int_equal(path_remove(scratch_path("topk/eval/absorption")), STATUS_OK);
+    assert_int_equal(path_make(scratch_path("topk/eval/absorption"), 0700), STATUS_OK);
     file_put(scratch_path("topk/eval/absorption/topk_step-000000000120_eval_results.json"), "[", 1);
     assert_int_equal(osae("report topk --tables --markdown"), 0);
-    complains("is no result of SAEBench's absorption");
-    says("## Table 1: architectures\n\n| model | Absorption |");
-    says("| TopK | - | 61.2 | 0.7000 |");
+    complains("eval_results.json:1: not JSON");
+    says("## Table 1: architectures\n\n| model | Absorption full | Absorption fraction |");
+    says("| TopK | - | - | 61.2 | 0.7000 |");
     assert_null(strstr(said, "Table 2"));
     assert_int_equal(osae("report p4 p9 --html both.html"), 0);
     says("Runs that are in neither table\n");
@@ -615,6 +683,7 @@ main(void)
         cmocka_unit_test(html_stands_alone),
         cmocka_unit_test(what_is_missing_or_damaged_is_one_line),
         cmocka_unit_test(settings_alone_decide_the_row),
+        cmocka_unit_test(absorption_letter_by_letter),
         cmocka_unit_test(tables_stand_beside_the_papers),
         cmocka_unit_test(numbers_read_well),
         cmocka_unit_test(sparks_span_low_to_high),

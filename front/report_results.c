@@ -1,0 +1,161 @@
+// RUN/eval: result files of every kind that a report shows.
+#include "front/report_run.h"
+#include "front/report_table.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdlib.h>
+
+enum { RESULTS_MOST = 4096 };
+
+static int
+is_result(const struct dirent *entry)
+{
+    static const char end[] = "_eval_results.json";
+    size_t length = strlen(entry->d_name), tail = sizeof end - 1;
+    return length > tail && strcmp(entry->d_name + length - tail, end) == 0;
+}
+
+static enum status
+eval_folder(char out[PATH_BYTES], const struct report_run *run, const char *kind)
+{
+    char root[PATH_BYTES];
+    if (run->config && run->config->set.eval.out[0])
+        snprintf(root, sizeof root, "%s", run->config->set.eval.out);
+    else
+        TRY(path_join(root, run->path, "eval"));
+    return path_join(out, root, kind);
+}
+
+static enum status
+add_score(struct report_run *run, const char *path)
+{
+    if (run->score_count == run->score_room) {
+        size_t room = run->score_room ? 2 * run->score_room : 8;
+        struct report_score *grown = realloc(run->scores, room * sizeof *grown);
+        if (!grown)
+            return FAIL(CREATE, "no memory for %zu results", room);
+        run->scores = grown;
+        run->score_room = room;
+    }
+    struct report_score *score = &run->scores[run->score_count];
+    if (saebench_core_read(&score->file, path) != STATUS_OK) {
+        report_run_leave_out(run);
+        return STATUS_OK;
+    }
+    // A folder named by eval.out is shared by many runs.
+    bool shared = run->config && run->config->set.eval.out[0];
+    if (shared && strcmp(score->file.run, run->name) != 0)
+        return STATUS_OK;
+    words_clean(score->file.model_name);
+    words_clean(score->file.dataset);
+    words_clean(score->file.hook_name);
+    words_clean(score->file.architecture);
+    run->score_count++;
+    return STATUS_OK;
+}
+
+static enum status
+add_absorption(struct report_run *run, const char *path, uint64_t step)
+{
+    if (run->absorption_count == run->absorption_room) {
+        size_t room = run->absorption_room ? 2 * run->absorption_room : 4;
+        struct absorption_file *grown = realloc(run->absorptions, room * sizeof *grown);
+        if (!grown)
+            return FAIL(CREATE, "no memory for %zu results", room);
+        run->absorptions = grown;
+        run->absorption_room = room;
+    }
+    struct absorption_file *file = &run->absorptions[run->absorption_count];
+    if (saebench_absorption_read(file, path) != STATUS_OK) {
+        report_run_leave_out(run);
+        return STATUS_OK;
+    }
+    bool shared = run->config && run->config->set.eval.out[0];
+    if (shared && strcmp(file->run, run->name) != 0)
+        return STATUS_OK;
+    file->step = step; // SAEBench's own files say it in their name alone
+    words_clean(file->profile);
+    run->absorption_count++;
+    return STATUS_OK;
+}
+
+// NAME_step-000000000186_eval_results.json
+static bool
+step_of_name(uint64_t *step, const char *name)
+{
+    const char *at = strstr(name, "_step-");
+    for (const char *next = at; next; next = strstr(next + 1, "_step-"))
+        at = next;
+    if (!at || strspn(at + 6, "0123456789") != 12)
+        return false;
+    *step = strtoull(at + 6, NULL, 10);
+    return true;
+}
+
+static enum status
+read_result(struct report_run *run, const char *kind, const char *folder, const char *name)
+{
+    char path[PATH_BYTES];
+    uint64_t step;
+    TRY(path_join(path, folder, name));
+    if (strcmp(kind, "core") == 0)
+        return add_score(run, path);
+    if (!step_of_name(&step, name))
+        return STATUS_OK;
+    return add_absorption(run, path, step);
+}
+
+static enum status
+read_results(struct report_run *run, const char *kind)
+{
+    char folder[PATH_BYTES];
+    struct dirent **names;
+    TRY(eval_folder(folder, run, kind));
+    int count = scandir(folder, &names, is_result, alphasort);
+    if (count < 0 && errno != ENOENT) {
+        (void)FAIL(IO, "%s: cannot list: %s", folder, strerror(errno));
+        report_run_leave_out(run);
+    }
+    enum status status = STATUS_OK;
+    for (int i = 0; i < count; i++) {
+        if (status == STATUS_OK && i < RESULTS_MOST)
+            status = read_result(run, kind, folder, names[i]->d_name);
+        free(names[i]);
+    }
+    if (count >= 0)
+        free(names);
+    return status;
+}
+
+static int
+by_score_step(const void *a, const void *b)
+{
+    const struct core_file *x = &((const struct report_score *)a)->file,
+                           *y = &((const struct report_score *)b)->file;
+    if (x->step != y->step)
+        return x->step < y->step ? -1 : 1;
+    return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
+}
+
+static int
+by_absorption_step(const void *a, const void *b)
+{
+    const struct absorption_file *x = a, *y = b;
+    if (x->step != y->step)
+        return x->step < y->step ? -1 : 1;
+    return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
+}
+
+enum status
+report_results_read(struct report_run *run)
+{
+    TRY(read_results(run, "core"));
+    TRY(read_results(run, "absorption"));
+    if (run->score_count)
+        qsort(run->scores, run->score_count, sizeof *run->scores, by_score_step);
+    if (run->absorption_count)
+        qsort(run->absorptions, run->absorption_count, sizeof *run->absorptions,
+              by_absorption_step);
+    return STATUS_OK;
+}
