@@ -95,6 +95,7 @@ become(const struct args *args)
     // execv takes char *const[] but changes nothing of it.
     memcpy(argv + 2, args->at, (args->count + 1) * sizeof args->at[0]);
     TRY(commands_flush(stdout));
+    setenv("OMP_WAIT_POLICY", "passive", 0); // a trainer may be on the same cores
     execv(program, argv);
     return FAIL(MISSING, "%s: the program is not there: %s", program, strerror(errno));
 }

@@ -11,6 +11,7 @@
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +32,9 @@ family_init(struct family *family, const char *const *names, size_t count, const
 {
     assert(count <= FAMILY_MOST && arg_count < FAMILY_ARGS);
     *family = (struct family){.count = count};
+    // They share the cores: a thread that spins while it waits for its like takes time from another
+    // process (a probe of the evaluator took 70 s beside a busy trainer, and 5 s so).
+    setenv("OMP_WAIT_POLICY", "passive", 0);
     ssize_t length = readlink("/proc/self/exe", family->folder, sizeof family->folder - 1);
     char *slash = length > 0 ? strrchr(family->folder, '/') : NULL;
     if (!slash)
