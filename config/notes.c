@@ -146,6 +146,10 @@ const struct note notes[] = {
                      "with the same numbers. A run also saves when it ends or is stopped."},
     {"storage.cache",
      "The environment's OSAE_CACHE is the same setting. Paths written cache://x are below it."},
+    {"data.xf",
+     "auto: through shared memory from 1 MiB a batch on, where producer and trainer are on one "
+     "machine; else, and wherever the memory cannot be mapped, through the socket. inline, at the "
+     "producer, offers nothing else."},
     {"pace.mode",
      "bounded: the fastest trainer leads by lag batches and then waits for the slowest. freerun: "
      "nobody waits for this trainer; when it is lag batches behind it is let go, and comes back to "

@@ -6,6 +6,7 @@
 static const char *const specials[] = {"split", "text", NULL};
 static const char *const dtypes[] = {"f32", "bf16", NULL};
 static const char *const shuffles[] = {"rows", "contexts", NULL};
+static const char *const handovers[] = {"inline", "shm", "auto", NULL};
 static const char *const paces[] = {"lockstep", "bounded", "freerun", NULL};
 static const char *const barriers[] = {"fail", "start", NULL};
 static const char *const dones[] = {"exit", "stay", NULL};
@@ -167,6 +168,7 @@ const struct field settings_rows[] = {
     NUMBER(net.min_rate,         "4MiB", 1024, 1e12, SIZE, "bytes/s", "slowest link for which big frames get time"),
     NUMBER(net.backoff_cap_ms,   "10000", 100, 3600000, 0, "ms", "longest pause between two tries to connect"),
 
+    PICK  (data.xf,              "auto", handovers, 0, "batches from a producer on the same machine: in frames, or read where they are"),
     NUMBER(data.win,             "8", 1, 64, 0, "batches", "batches a trainer may hold ahead"),
     SWITCH(data.check_finite,    "true", 0, "refuse a batch with a NaN or an infinity: the run ends, its last checkpoint stays"),
     NUMBER(data.max_payload,     "64MiB", 4096, 2147483648, SIZE, "bytes", "largest batch accepted"),

@@ -92,6 +92,7 @@ struct settings_net {
 };
 
 struct settings_data {
+    int xf; // enum handover of proto/dataclient.h
     uint16_t win;
     bool check_finite;
     uint64_t max_payload;

@@ -7,6 +7,7 @@
 #include "lib/kern/kern.h"
 #include "producer/prepare.h"
 #include "proto/control.h"
+#include "proto/dataclient.h"
 #include "proto/dataport.h"
 #include "proto/publish.h"
 
@@ -159,6 +160,7 @@ open_data(struct producer *p)
     server.links.stream = p->prepared.stream;
     server.links.most = 1024;
     server.links.seed = random_seed();
+    server.share = set->data.xf != HANDOVER_INLINE;
     server.slots = (uint16_t)set->stream.ring_slots;
     server.dead_after_ms = set->pace.dead_after_s * 1000;
     server.barrier_ms = set->pace.barrier_timeout_s * 1000;
@@ -216,6 +218,7 @@ fill_status(struct producer *p, struct named *out)
     named_whole(out, "members", (int64_t)view.members);
     named_whole(out, "stale", (int64_t)view.stale);
     named_whole(out, "sent", (int64_t)view.sent);
+    named_whole(out, "sent_shared", (int64_t)view.shared);
     named_whole(out, "replayed", (int64_t)view.replayed);
     named_whole(out, "mismatches", (int64_t)view.mismatches);
     named_whole(out, "blocks", (int64_t)made.blocks);

@@ -2,6 +2,7 @@
 
 #include "lib/base/say.h"
 #include "proto/messages.h"
+#include "proto/shmring.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -59,6 +60,7 @@ struct channel {
     size_t port_count;
     struct {
         void *memory;
+        struct shmring *ring;
         int fd;
     } kept[KEPT_MOST];
     size_t kept_count;
@@ -109,6 +111,7 @@ channel_free(struct channel **channel)
             ;
     for (size_t i = 0; i < c->kept_count; i++) {
         free(c->kept[i].memory);
+        shmring_free(&c->kept[i].ring);
         if (c->kept[i].fd >= 0)
             close(c->kept[i].fd);
     }
@@ -150,6 +153,14 @@ channel_keep(struct channel *channel, void *memory, int fd)
     }
     channel->kept[channel->kept_count].memory = memory;
     channel->kept[channel->kept_count++].fd = fd;
+    return STATUS_OK;
+}
+
+enum status
+channel_keep_ring(struct channel *channel, struct shmring *ring)
+{
+    TRY(channel_keep(channel, NULL, -1));
+    channel->kept[channel->kept_count - 1].ring = ring;
     return STATUS_OK;
 }
 

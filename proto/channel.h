@@ -65,6 +65,8 @@ bool channel_pending(const struct channel *channel);
 // Memory that messages under way may refer to: freed by channel_free, after the context has ended.
 // Also on failure the channel has taken it.
 CHECKED enum status channel_keep(struct channel *channel, void *memory, int fd);
+struct shmring;
+CHECKED enum status channel_keep_ring(struct channel *channel, struct shmring *ring);
 
 // One message, drained of all its parts.
 struct packet {

@@ -80,15 +80,13 @@ void
 dc_attach_later(struct source *source, int64_t when)
 {
     source->phase = PHASE_IDLE;
-    source->gen = 0;
-    source->let_go = false;
+    source->gen = source->ghost = 0;
+    source->let_go = source->shm = source->map_due = false;
     source->wait_until = when;
 }
 
-// A new attachment from the number expected: at once, then more and more slowly while nothing good
-// arrives.
-static void
-reattach(struct dataclient *client, struct source *source, int64_t now)
+void
+dc_reattach(struct dataclient *client, struct source *source, int64_t now)
 {
     client->reattached++;
     int64_t delay = source->tries == 0 ? 0 : 50LL << (source->tries < 7 ? source->tries : 7);
@@ -108,7 +106,7 @@ strike(struct dataclient *client, size_t p, int64_t now, enum refusal code, cons
     source->strikes++;
     dc_post_event(client, SAY_WARN, "data.fault", "producer %zu: %s (%s)", p, what,
                   refusal_name(code));
-    reattach(client, source, now);
+    dc_reattach(client, source, now);
     if (source->strikes >= STRIKES)
         pause_for(client, code, "producer %zu: %s, %u times", p, what, source->strikes);
 }
@@ -225,7 +223,7 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
     }
     if (batch->q > source->expect) {
         client->gap++;
-        reattach(client, source, now);
+        dc_reattach(client, source, now);
         return -1;
     }
     if (batch->q >= dc_upto(client)) {
@@ -235,7 +233,7 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
     }
     if (batch->rows != stream->rows || batch->width != stream->width ||
         batch->dtype != stream->dtype || batch->bytes != stream->bytes ||
-        payload_bytes_ != stream->bytes) {
+        payload_bytes_ != stream->bytes || (batch->stamp != 0) != source->shm) {
         client->badshape++;
         strike(client, p, now, REFUSAL_SCHEMA, "a batch of another shape than the stream's");
         return -1;
@@ -249,7 +247,7 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
         if (source->bad_count >= STRIKES)
             pause_for(client, REFUSAL_CORRUPT, "batch %llu arrived damaged %u times",
                       (unsigned long long)batch->q, source->bad_count);
-        reattach(client, source, now);
+        dc_reattach(client, source, now);
         return -1;
     }
     uint16_t slot = (uint16_t)(batch->q % client->set.win);
@@ -259,6 +257,9 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
     staged->batch = (struct taken){.seq = batch->q,
                                    .hash = batch->hash,
                                    .context = batch->context,
+                                   .stamp = batch->stamp,
+                                   .producer = (uint16_t)p,
+                                   .place = batch->slot,
                                    .epoch = batch->epoch,
                                    .saturated = batch->saturated,
                                    .flags = batch->flags,
@@ -268,6 +269,7 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
     source->expect = share_next(&source->stream, batch->q);
     source->tries = 0;
     client->batches++;
+    client->shared += batch->stamp != 0;
     return slot;
 }
 
@@ -366,10 +368,10 @@ receive_detached(struct dataclient *client, size_t p, const struct msg_detached 
         return;
     case REFUSAL_LAGGED:
         dc_post_event(client, SAY_WARN, "data.lagged", "producer %zu: %s", p, detached->words);
-        reattach(client, source, now);
+        dc_reattach(client, source, now);
         return;
     default:
-        reattach(client, source, now);
+        dc_reattach(client, source, now);
     }
 }
 
@@ -412,6 +414,8 @@ dataclient_receive(struct dataclient *client, size_t p, const struct message *me
             source->phase = PHASE_ATTACHED;
             source->gen = message->attached.gen;
             source->credit_due = true;
+            source->ring = message->attached.shm;
+            source->shm = source->map_due = source->ring.slots > 0;
             source->waits =
                 message->attached.source == SOURCE_BARRIER ? TICK_BARRIER : TICK_GENERATING;
         }
@@ -421,20 +425,22 @@ dataclient_receive(struct dataclient *client, size_t p, const struct message *me
     case MESSAGE_TICK:
         if (!current || message->tick.gen != source->gen) {
             client->stale++;
+            if (source->phase == PHASE_IDLE)
+                source->ghost = message->tick.gen;
             return -1;
         }
         source->waits = message->tick.why;
         memcpy(source->by, message->tick.by, sizeof source->by);
         if (message->tick.next > source->expect) { // the last ones sent were lost
             client->gap++;
-            reattach(client, source, now);
+            dc_reattach(client, source, now);
         }
         return -1;
     case MESSAGE_EOS:
         if (current && message->eos.gen == source->gen && source->expect < message->eos.q &&
             source->expect < client->end) {
             client->gap++;
-            reattach(client, source, now);
+            dc_reattach(client, source, now);
         }
         return -1;
     case MESSAGE_DETACHED:

@@ -27,6 +27,7 @@ fill_attach(const struct dataclient *client, struct source *source, struct messa
     attach->onlag = client->set.onlag;
     memcpy(attach->group, client->set.group, sizeof attach->group);
     attach->group_size = client->set.group_size;
+    attach->shm = dc_wants_shm(client, source);
     if (source->seen_end <= attach->from) {
         attach->seen_end = source->seen_end;
         attach->seen_hash = source->seen_hash;
@@ -47,7 +48,8 @@ next_of_source(struct dataclient *client, struct source *source, int64_t now, st
         return false;
     if (client->leaving && source->phase != PHASE_ATTACHED)
         return false;
-    if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED)) {
+    bool ghost = source->ghost != 0 && source->phase == PHASE_IDLE;
+    if (client->leaving || ghost || (source->let_go && source->phase == PHASE_ATTACHED)) {
         source->phase = client->leaving ? PHASE_DETACHING : PHASE_IDLE;
         source->attach_at = now;
         source->let_go = false;
@@ -55,12 +57,12 @@ next_of_source(struct dataclient *client, struct source *source, int64_t now, st
         out->type = MESSAGE_DETACH;
         out->detach.lk = source->link.lk;
         out->detach.i = source->request = link_request(&source->link);
-        out->detach.gen = source->gen;
+        out->detach.gen = ghost ? source->ghost : source->gen;
         out->detach.app = client->app;
         out->detach.dur = client->dur;
         snprintf(out->detach.why, sizeof out->detach.why, "%s",
                  client->leaving ? "leaving" : "waiting for another producer");
-        source->gen = 0;
+        source->gen = source->ghost = 0;
         return true;
     }
     if (source->phase == PHASE_IDLE && wants_more(client, source) && now >= source->wait_until) {
@@ -103,6 +105,14 @@ dataclient_next(struct dataclient *client, int64_t now, struct dataclient_action
     for (size_t p = 0; p < client->set.producers; p++) {
         struct source *source = &client->sources[p];
         out->producer = p;
+        if (source->map_due && source->phase == PHASE_ATTACHED) {
+            source->map_due = false;
+            out->what = DATACLIENT_MAP;
+            out->message = (struct message){.type = MESSAGE_ATTACHED};
+            out->message.attached.gen = source->gen;
+            out->message.attached.shm = source->ring;
+            return true;
+        }
         if (next_of_source(client, source, now, &out->message)) {
             link_said(&source->link, now);
             out->what = DATACLIENT_SEND;
@@ -143,7 +153,8 @@ dataclient_wake(const struct dataclient *client)
             int64_t more = NEVER;
             if (source->phase == PHASE_DETACHING)
                 more = source->attach_at + DETACH_MS;
-            else if (client->leaving || (source->let_go && source->phase == PHASE_ATTACHED))
+            else if (client->leaving || (source->ghost && source->phase == PHASE_IDLE) ||
+                     (source->let_go && source->phase == PHASE_ATTACHED))
                 more = 0;
             else if (source->phase == PHASE_IDLE && wants_more(client, source))
                 more = source->wait_until;
@@ -182,6 +193,9 @@ dataclient_look(const struct dataclient *client, struct dataclient_view *view)
                                      .badhash = client->badhash,
                                      .reattached = client->reattached,
                                      .links_lost = client->links_lost,
+                                     .torn = client->torn,
+                                     .spoiled = client->spoiled,
+                                     .shared = client->shared,
                                      .dupname = client->dupname};
     memcpy(view->pause_words, client->pause_words, sizeof view->pause_words);
     view->leaving = view->gone = client->leaving;

@@ -6,15 +6,20 @@
 //                                       ... build or load the SAE ...
 //                                       datafeed_start(feed, cursor, steps);
 //                                       while (datafeed_next(feed, &batch, ...) == FEED_BATCH) {
+//                                           ... read batch.at, for the last time ...
+//                                           if (!datafeed_sound(feed, &batch))
+//                                               continue;
 //                                           ... one optimiser step ...
 //                                           datafeed_done(feed, &batch);
 //                                       }
-// At most `win` batches are held, in the library's own buffers: no copy is made.
+// At most `win` batches are held, in the library's own buffers or in the rings of producers on the
+// same machine: no copy is made.
 #ifndef PROTO_DATAFEED_H
 #define PROTO_DATAFEED_H
 
 #include "proto/channel.h"
 #include "proto/dataclient.h"
+#include "proto/shmring.h"
 
 struct datafeed;
 
@@ -47,12 +52,17 @@ bool datafeed_wait_stream(struct datafeed *feed, struct wire_stream *out, int64_
 void datafeed_start(struct datafeed *feed, struct cursor from, uint64_t end);
 
 struct feed_batch {
-    struct taken taken;      // number, hash, epoch ...
-    const unsigned char *at; // stream.bytes; NOT aligned: read with memcpy or unaligned loads
+    struct taken taken;         // number, hash, epoch ...
+    const unsigned char *at;    // stream.bytes; NOT aligned: read with memcpy or unaligned loads
+    const struct shmring *ring; // at is in it; NULL: it is ours alone
 };
 enum feed_got { FEED_BATCH, FEED_NOT_YET, FEED_CLOSED };
 // The next batch, in order; ours until datafeed_done. NOT_YET: `until` has come first.
 enum feed_got datafeed_next(struct datafeed *feed, struct feed_batch *out, int64_t until);
+// After the last read of batch.at, before anything read there is used for good. false: it may have
+// changed meanwhile (the producer had to give us up); it is not ours any more, and datafeed_next
+// brings it again.
+CHECKED bool datafeed_sound(struct datafeed *feed, const struct feed_batch *batch);
 // The optimiser has applied it, completely.
 void datafeed_done(struct datafeed *feed, const struct feed_batch *batch);
 

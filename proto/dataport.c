@@ -4,6 +4,7 @@
 #include "lib/base/tick.h"
 #include "lib/host/queue.h"
 #include "proto/frame.h"
+#include "proto/shmring.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@ struct dataport {
     struct port *socket;
     struct dataserver *server;
     struct codec *codec;
+    struct shmring *ring;  // kept by the channel; NULL: memory of our own
     unsigned char *memory; // kept by the channel: slots x stride
     size_t stride;
     struct lent *lent; // kept by the channel: one a slot
@@ -31,6 +33,32 @@ struct dataport {
     size_t notice_first, notice_count;
 };
 
+static unsigned char *
+slot_at(const struct dataport *port, uint16_t slot)
+{
+    return port->ring ? shmring_at(port->ring, slot) : port->memory + slot * port->stride;
+}
+
+// Shared memory if it can be had; trainers that cannot map it are served all the same.
+static enum status
+take_ring(struct dataport *port)
+{
+    struct shmring *ring;
+    if (shmring_new(&ring, port->slots, port->bytes) != STATUS_OK) {
+        say(SAY_WARN, "%s; batches go through the socket", status_words());
+        return STATUS_OK;
+    }
+    enum status status = channel_keep_ring(port->channel, ring);
+    if (status != STATUS_OK) {
+        shmring_free(&ring);
+        return status_pass(status, __FILE__, __LINE__);
+    }
+    port->ring = ring;
+    struct wire_shm place = shmring_place(ring);
+    dataserver_offer(port->server, &place);
+    return STATUS_OK;
+}
+
 static enum status
 take_memory(struct dataport *port, const struct dataserver_settings *set)
 {
@@ -41,10 +69,12 @@ take_memory(struct dataport *port, const struct dataserver_settings *set)
     if (port->bytes > SIZE_MAX / 2 || !times(&total, port->stride, port->slots))
         return FAIL(CREATE, "the ring of %u batches of %llu bytes is too large", port->slots,
                     (unsigned long long)port->bytes);
-    port->memory = aligned_alloc(64, total);
+    if (set->share)
+        TRY(take_ring(port));
+    port->memory = port->ring ? NULL : aligned_alloc(64, total);
     port->lent = calloc(port->slots, sizeof port->lent[0]);
     port->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (!port->memory || !port->lent || port->wake_fd < 0) {
+    if ((!port->memory && !port->ring) || !port->lent || port->wake_fd < 0) {
         free(port->memory);
         free(port->lent);
         if (port->wake_fd >= 0)
@@ -147,7 +177,10 @@ perform(struct dataport *port, const struct dataserver_action *action, int64_t n
         want = (struct want_batch){.seq = action->seq,
                                    .epoch = action->epoch,
                                    .slot = action->slot,
-                                   .at = port->memory + action->slot * port->stride};
+                                   .stamp = action->stamp,
+                                   .at = slot_at(port, action->slot)};
+        if (port->ring)
+            shmring_begin(port->ring, action->slot);
         if (!queue_put(port->wants, &want)) // closed: we are leaving
             assert(queue_closed(port->wants));
         return;
@@ -173,9 +206,10 @@ perform(struct dataport *port, const struct dataserver_action *action, int64_t n
             dataserver_unsent(port->server, action, now);
             return;
         }
+        bool shared = action->message.batch.stamp != 0;
         switch (port_send(port->socket, action->route, head, bytes,
-                          port->memory + action->slot * port->stride, port->bytes,
-                          &port->lent[action->slot])) {
+                          shared ? NULL : slot_at(port, action->slot), shared ? 0 : port->bytes,
+                          shared ? NULL : &port->lent[action->slot])) {
         case PORT_SENT:
             return;
         case PORT_FULL:
@@ -298,6 +332,8 @@ void
 dataport_filled(struct dataport *port, const struct want_batch *want, uint64_t context,
                 uint32_t saturated)
 {
+    if (port->ring)
+        shmring_end(port->ring, want->slot, want->stamp);
     answer(port, &(struct filled){.slot = want->slot,
                                   .seq = want->seq,
                                   .hash = hash64(want->at, port->bytes),

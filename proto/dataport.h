@@ -15,8 +15,9 @@
 
 struct dataport;
 
-// slots x stream.bytes of memory, all at once. CREATE: busy endpoint, no memory. The channel frees
-// what messages under way may refer to, so it is freed after the port.
+// slots x stream.bytes of memory, all at once; with set->share in shared memory (proto/shmring).
+// CREATE: busy endpoint, no memory. The channel frees what messages under way may refer to, so it
+// is freed after the port.
 CHECKED enum status dataport_open(struct dataport **out, struct channel *channel,
                                   const char *endpoint, const struct dataserver_settings *set);
 void dataport_close(struct dataport **port);
@@ -35,7 +36,7 @@ uint64_t dataport_malformed(const struct dataport *port);
 
 // ---- compute thread
 struct want_batch {
-    uint64_t seq, epoch;
+    uint64_t seq, epoch, stamp;
     uint16_t slot;
     unsigned char *at; // stream.bytes, aligned to 64
 };

@@ -57,6 +57,12 @@ dataserver_free(struct dataserver **server)
     *server = NULL;
 }
 
+void
+dataserver_offer(struct dataserver *server, const struct wire_shm *place)
+{
+    server->shm = *place;
+}
+
 // ---- messages
 
 static void
@@ -79,6 +85,8 @@ answer_attached(struct dataserver *server, uint64_t route, const struct member *
     message->attached.from = member->from;
     message->attached.tail = view.tail;
     message->attached.head = view.head;
+    if (member->shm)
+        message->attached.shm = server->shm;
     message->attached.source = ds_at_barrier(server, member) ? SOURCE_BARRIER
                                : ds_slot_of(server, member->next)->seq == member->next &&
                                        ds_slot_of(server, member->next)->state == SLOT_FULL
@@ -185,6 +193,8 @@ receive_attach(struct dataserver *server, const struct link_peer *peer,
     member->seen_end = seen;
     member->seen_hash = attach->seen_hash;
     member->said_at = now;
+    member->shm = attach->shm && server->shm.slots > 0 &&
+                  hash128_same(peer->hello.host, server->set.links.host);
     member->group = ds_group_join(server, attach->group, attach->group_size, attach->from, now);
     if (seen && ds_known_hash(server, seen - 1, &hash) && !ds_member_verify(server, member, hash))
         return;
@@ -279,7 +289,8 @@ void
 dataserver_unsent(struct dataserver *server, const struct dataserver_action *action, int64_t now)
 {
     assert(action->what == DATASERVER_BATCH);
-    dataserver_released(server, action->slot, 1);
+    if (action->message.batch.stamp == 0)
+        dataserver_released(server, action->slot, 1);
     server->unsent++;
     for (size_t i = 0; i < MEMBERS_MOST; i++) {
         struct member *member = &server->members[i];
@@ -324,6 +335,7 @@ dataserver_look(const struct dataserver *server, struct dataserver_view *view)
 {
     *view = (struct dataserver_view){.links = server->links->count,
                                      .sent = server->sent,
+                                     .shared = server->shared,
                                      .replayed = server->replayed,
                                      .refused = server->refused + server->links->refused,
                                      .dropped = server->dropped,
@@ -368,6 +380,7 @@ dataserver_member(const struct dataserver *server, size_t i, struct member_view 
         return false;
     const struct group *group = ds_group_of(server, member);
     *view = (struct member_view){.live = member->lk != 0,
+                                 .shm = member->shm,
                                  .waiting = ds_at_barrier(server, member) || member->seen_end,
                                  .gen = member->gen,
                                  .next = member->next,

@@ -17,6 +17,11 @@
 // 5. No batch is discarded silently: whoever does not get one is told by DETACHED or ERR.
 // 6. A number made twice must have the same hash, else E_REPLAY_MISMATCH, and nobody gets it.
 // 7. Nothing is generated beyond what some member wants (`end`).
+// 8. A member on the same machine may read the ring where it is (shm): it is told slot and stamp,
+// and
+//    no message refers to the slot. Rule 1 keeps the slot as it is until the member has applied it,
+//    unless the ring must fall back for somebody, or the member is given up: then the stamp tells
+//    it that what it read is no longer that batch, and it attaches again.
 #ifndef PROTO_DATASERVER_H
 #define PROTO_DATASERVER_H
 
@@ -37,6 +42,7 @@ struct dataserver_settings {
     bool mismatch_warn;          // rule 6: warn and go on instead
     uint32_t busy_retry_ms;      // told to those who must wait: 5,000
     size_t hashes;               // numbers whose hash is remembered: 65,536
+    bool share;                  // dataport: let trainers of this machine map the ring
 };
 extern const struct dataserver_settings dataserver_presets;
 
@@ -44,10 +50,12 @@ enum dataserver_do { DATASERVER_SEND, DATASERVER_BATCH, DATASERVER_FILL, DATASER
 struct dataserver_action {
     enum dataserver_do what;
     uint64_t route;         // SEND, BATCH: to whom
-    struct message message; // SEND, BATCH: what; a BATCH is followed by the slot's bytes
+    struct message message; // SEND, BATCH: what; a BATCH without a stamp is followed by the slot's
+                            // bytes
     uint16_t slot;          // BATCH, FILL
     uint64_t seq;           // FILL: the batch wanted there
     uint64_t epoch;         // FILL: see dataserver_epoch
+    uint64_t stamp;         // FILL: of this filling, and of no other
     struct notice notice;   // EVENT
 };
 
@@ -65,6 +73,9 @@ struct dataserver;
 CHECKED enum status dataserver_new(struct dataserver **out, const struct dataserver_settings *set,
                                    int64_t now);
 void dataserver_free(struct dataserver **server);
+
+// The ring can be mapped by trainers of this machine, at this place (rule 8).
+void dataserver_offer(struct dataserver *server, const struct wire_shm *place);
 
 // ---- events
 // Any valid small message from a client.
@@ -95,13 +106,14 @@ struct dataserver_view {
     size_t links, members, stale;
     uint64_t tail, head; // the ring holds tail .. head - 1 of this producer's own numbers
     unsigned full, filling, in_flight;
-    uint64_t sent, replayed, refused, dropped, mismatches, unsent;
+    uint64_t sent, shared, replayed, refused, dropped, mismatches, unsent; // shared: of sent
     bool paused, generating;
 };
 void dataserver_look(const struct dataserver *server, struct dataserver_view *view);
 struct member_view {
     char name[WIRE_NAME], group[WIRE_NAME];
     bool live, waiting; // waiting: at the barrier or for verification
+    bool shm;           // reads the ring where it is
     uint64_t gen, next, upto, app, dur, end;
     int pace;
     uint64_t lag; // behind the fastest member

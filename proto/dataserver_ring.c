@@ -66,9 +66,11 @@ ds_ring_want(struct dataserver *server, struct dataserver_action *out)
             continue;
         slot->state = SLOT_FILLING;
         slot->seq = seq;
+        slot->stamp = ++server->fillings;
         out->what = DATASERVER_FILL;
         out->slot = (uint16_t)(k % server->set.slots);
         out->seq = seq;
+        out->stamp = slot->stamp;
         out->epoch = server->epoch;
         return true;
     }

@@ -87,7 +87,13 @@ next_batch(struct dataserver *server, int64_t now, struct dataserver_action *out
             batch->flags |= BATCH_REPLAYED;
             server->replayed++;
         }
-        slot->refs++;
+        if (member->shm) {
+            batch->slot = out->slot;
+            batch->stamp = slot->stamp;
+            server->shared++;
+        } else {
+            slot->refs++;
+        }
         server->sent++;
         member->next = share_next(server->stream, member->next);
         member->said_at = now;

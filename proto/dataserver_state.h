@@ -21,6 +21,7 @@ struct member {
     uint64_t seen_end, seen_hash; // to be verified before anything is sent; 0: done
     int64_t said_at, hold_until;
     bool eos_said;
+    bool shm;
 };
 
 struct group {
@@ -33,7 +34,7 @@ struct group {
 enum slot_state { SLOT_EMPTY, SLOT_FILLING, SLOT_FULL };
 struct slot {
     enum slot_state state;
-    uint64_t seq, hash, context;
+    uint64_t seq, hash, context, stamp;
     uint32_t saturated;
     bool replayed;
     unsigned refs;
@@ -49,6 +50,7 @@ enum { OUTBOX_MOST = 3 * MEMBERS_MOST + 8 };
 struct dataserver {
     struct dataserver_settings set;
     const struct wire_stream *stream; // = &links->set.stream
+    struct wire_shm shm;              // slots 0: the ring cannot be mapped
     struct links *links;
     uint64_t removals; // of links, as last looked at
     struct dice dice;
@@ -61,7 +63,8 @@ struct dataserver {
     size_t turn; // round robin over members
     bool paused, leaving;
     char why[65];
-    uint64_t sent, replayed, refused, dropped, mismatches, unsent;
+    uint64_t sent, shared, replayed, refused, dropped, mismatches, unsent;
+    uint64_t fillings; // stamps given out
     struct dataserver_action outbox[OUTBOX_MOST];
     size_t out_first, out_count;
 };

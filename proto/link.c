@@ -454,6 +454,7 @@ receive_hello(struct links *links, uint64_t route, const struct msg_hello *hello
     peer->route = route;
     peer->lk = dice_roll(&links->dice);
     peer->heard_at = peer->since = now;
+    peer->asked = 0;
     peer->hello = *hello;
     welcome(links, peer, answer);
     return LINKS_ANSWER;
@@ -485,6 +486,13 @@ links_receive(struct links *links, uint64_t route, const struct message *message
     if (!found)
         return links_unknown(links, message_request(message), now, answer) ? LINKS_ANSWER
                                                                            : LINKS_IGNORE;
+    // Requests of a link are numbered: a repetition of one that a later one has overtaken would
+    // bring back what that has ended.
+    uint64_t request = message_request(message);
+    if (request != 0 && request < found->asked)
+        return LINKS_IGNORE;
+    if (request > found->asked)
+        links->at[found - links->at].asked = request;
     *peer = found;
     return LINKS_PASS;
 }

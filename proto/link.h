@@ -97,6 +97,7 @@ struct links_settings {
 struct link_peer {
     uint64_t route, lk;
     int64_t heard_at, since;
+    uint64_t asked; // largest request number of ATTACH and DETACH: a smaller one is late
     struct msg_hello hello;
 };
 struct links {

@@ -98,6 +98,7 @@ static const struct field attach_rows[] = {
     WIRE("gsz", attach, group_size, 0, 64, OPT, "members to wait for before the first batch"),
     WIRE("vn", attach, seen_end, 0, SEQ, OPT, "batch vn - 1 was seen with hash vh; 0: none"),
     WIRE("vh", attach, seen_hash, 0, U64, OPT, "XXH3_64 of that batch's payload"),
+    WIRE("shm", attach, shm, 0, 1, OPT, "the trainer can map the ring"),
 };
 static const struct field attached_rows[] = {
     NUMBER("r", attached, r, "i of the ATTACH"),
@@ -106,6 +107,11 @@ static const struct field attached_rows[] = {
     PICK("src", attached, source, source_names, 0, "where the first batches come from"),
     CURSOR("tail", attached, tail, "oldest batch in the ring"),
     CURSOR("head", attached, head, "first batch not yet in the ring"),
+    WIRE("sn", attached, shm.slots, 0, U16, OPT, "slots of the ring in shared memory; absent: payloads come in P"),
+    WIRE("sp", attached, shm.pid, 0, U32, OPT, "process that holds it"),
+    WIRE("sf", attached, shm.fd, 0, U32, OPT, "descriptor there"),
+    WIRE("ss", attached, shm.stride, 0, 1e12, OPT, "bytes from one payload to the next"),
+    WIRE("sk", attached, shm.key, 0, 0, OPT, "key in its head"),
 };
 static const struct field credit_rows[] = {
     NUMBER("lk", credit, lk, "the link"),
@@ -126,6 +132,8 @@ static const struct field batch_rows[] = {
     WIRE("tb", batch, context, 0, U64, 0, "first context of the batch's block"),
     WIRE("fl", batch, flags, 0, 3, OPT, "1: last of an epoch, 2: made before"),
     WIRE("sat", batch, saturated, 0, U32, OPT, "values beyond the range of dt"),
+    WIRE("slot", batch, slot, 0, U16, OPT, "slot of the shared ring"),
+    WIRE("sta", batch, stamp, 0, U64, OPT, "stamp of the slot; absent: the payload is in P"),
 };
 static const struct field tick_rows[] = {
     NUMBER("gen", tick, gen, "the attachment"),

@@ -197,6 +197,14 @@ struct msg_attach {
     char group[WIRE_NAME];
     uint16_t group_size;          // start barrier; 0 = none
     uint64_t seen_end, seen_hash; // batch seen_end - 1 had this hash; 0: nothing to compare
+    bool shm;                     // it can map the ring of a producer on its machine
+};
+// A ring of batches in shared memory (proto/shmring.h). In ATTACHED; slots 0: through the socket.
+struct wire_shm {
+    uint32_t pid, fd; // descriptor fd of process pid
+    uint16_t slots;
+    uint64_t stride; // bytes from one payload to the next
+    struct hash128 key;
 };
 enum first_from { SOURCE_RING, SOURCE_GENERATOR, SOURCE_BARRIER };
 extern const char *const source_names[];
@@ -204,6 +212,7 @@ struct msg_attached {
     uint64_t r, gen, from;
     int source;          // enum first_from: where the first batches come from
     uint64_t head, tail; // the ring holds tail .. head - 1
+    struct wire_shm shm;
 };
 struct msg_credit {
     uint64_t lk, gen;
@@ -219,6 +228,8 @@ struct msg_batch {
     uint64_t context;     // first context of the batch's block
     uint16_t flags;       // BATCH_LAST, BATCH_REPLAYED
     uint32_t saturated;   // values beyond the payload type's range
+    uint16_t slot;        // of the shared ring, when stamp > 0: there is no payload frame then
+    uint64_t stamp;
 };
 enum { BATCH_LAST = 1, BATCH_REPLAYED = 2 };
 enum tick_why { TICK_GENERATING, TICK_CREDIT, TICK_RING, TICK_PAUSED, TICK_BARRIER, TICK_BEHIND };

@@ -150,6 +150,7 @@ open_sockets(struct trainer *t)
                                        .lag = settings_lag(set),
                                        .onlag = set->pace.mode == SET_PACE_FREERUN ? PACE_DETACH
                                                                                    : PACE_BLOCK,
+                                       .handover = (enum handover)set->data.xf,
                                        .group_size = set->pace.group_size,
                                        .seed = random_seed()};
     feed.link.me = t->me;
@@ -422,6 +423,9 @@ fill_status(struct trainer *t, struct named *out)
     named_whole(out, "durable", (int64_t)feed.dur);
     named_whole(out, "links_lost", (int64_t)feed.links_lost);
     named_whole(out, "bad_hash", (int64_t)feed.badhash);
+    named_whole(out, "batches", (int64_t)feed.batches);
+    named_whole(out, "batches_shared", (int64_t)feed.shared);
+    named_whole(out, "spoiled", (int64_t)feed.spoiled);
     if (feed.paused)
         named_words(out, "data_paused", feed.pause_words);
     if (t->has_log) {

@@ -32,7 +32,8 @@ struct training {
     struct keeper *keeper;
     struct saver *_Atomic saver;
     struct place place;
-    float *x; // [B x d], the batch in fp32
+    float *x;             // [B x d], the batch in fp32
+    unsigned char *pairs; // its pair bits
     struct hash128 trajectory;
     int64_t snapshot_at; // tick_ms of the last one
     bool paused;
@@ -159,7 +160,8 @@ build(struct training *t)
     TRY(check_memory(t, &recipe));
     TRY(train_new(&t->train, &recipe, t->set.kern));
     t->x = malloc(recipe.rows * recipe.width * sizeof *t->x);
-    if (!t->x)
+    t->pairs = calloc((recipe.rows + 7) / 8, 1);
+    if (!t->x || !t->pairs)
         return FAIL(CREATE, "no memory for a batch of %zu x %zu", recipe.rows, recipe.width);
     struct keeper_settings keep = {.trajectory = t->trajectory, .card = card_of(t)};
     keep.policy = (struct checkpoint_policy){.reserve_bytes = set->storage.reserve,
@@ -181,19 +183,34 @@ build(struct training *t)
     return STATUS_OK;
 }
 
+// Out of the message or the ring into our own memory; nothing reads the batch there afterwards.
+// *sound false: it had changed by then, and will come again.
 static enum status
-step(struct training *t, const struct feed_batch *batch, double waited)
+read_batch(struct training *t, const struct feed_batch *batch, bool *sound)
 {
     size_t count = (size_t)t->stream.rows * t->stream.width;
+    enum status status =
+        intake(t->x, batch->at, &t->stream, batch->taken.seq, t->knobs->data.check_finite);
+    if (t->stream.pairs)
+        memcpy(t->pairs, batch->at + count * (t->stream.dtype == PAYLOAD_BF16 ? 2 : 4),
+               (t->stream.rows + 7) / 8);
+    *sound = datafeed_sound(t->set.feed, batch);
+    return *sound ? status : STATUS_OK;
+}
+
+static enum status
+step(struct training *t, const struct feed_batch *batch, double waited, bool *applied)
+{
     double began = tick_seconds();
-    TRY(intake(t->x, batch->at, &t->stream, batch->taken.seq, t->knobs->data.check_finite));
-    const unsigned char *pairs = batch->at + count * (t->stream.dtype == PAYLOAD_BF16 ? 2 : 4);
+    TRY(read_batch(t, batch, applied));
+    if (!*applied)
+        return STATUS_OK;
     bool by_position = t->knobs->temporal.pairing == PAIRING_POSITION;
     struct told told = {.kind = TOLD_STEP, .wait_seconds = waited};
     struct mat x = {t->x, t->stream.rows, t->stream.width};
 
     assert(batch->taken.seq == train_steps(t->train));
-    TRY(train_step(t->train, &told.log, x, by_position ? pairs : NULL));
+    TRY(train_step(t->train, &told.log, x, by_position ? t->pairs : NULL));
     t->place.next++;
     t->place.last_hash = batch->taken.hash;
     t->place.chain = chain_extend(t->place.chain, batch->taken.seq, batch->taken.hash);
@@ -265,7 +282,10 @@ train_all(struct training *t)
             break;
         if (got == FEED_NOT_YET)
             continue;
-        TRY(step(t, &batch, tick_seconds() - waiting_since));
+        bool applied;
+        TRY(step(t, &batch, tick_seconds() - waiting_since, &applied));
+        if (!applied)
+            continue;
         datafeed_done(t->set.feed, &batch);
         snapshot_if_due(t, true);
         waiting_since = tick_seconds();
@@ -356,6 +376,7 @@ training_free(struct training **training)
     train_free(&t->train);
     queue_free(&t->told);
     free(t->x);
+    free(t->pairs);
     free(t);
     *training = NULL;
 }

@@ -14,15 +14,16 @@ for name in orth standard topk jump; do
 done
 check "the kinds differ" [ "$(for n in orth standard topk jump; do digest alone-$n $steps | head -1; done | sort -u | wc -l)" = 4 ]
 
-# Together: two from the start, one late and free-running, one later still; every process killed or stopped once.
+# Together: two from the start, one late and free-running, one later still; every process killed or stopped once;
+# half of them read the ring in shared memory, half get frames.
 (producer farm) & source=$!
-persist orth orth & orth=$!
+persist orth orth data.xf=shm & orth=$!
 persist standard standard pace.mode=freerun & standard=$!
 wait_step orth 10 60 || bad "orth made no progress"
 persist topk topk & topk=$!
 wait_step topk 10 60 || bad "topk made no progress"
 kill_once osae-trainer run.name=orth
-persist jump jump pace.mode=freerun & jump=$!
+persist jump jump pace.mode=freerun data.xf=shm & jump=$!
 pkill -TERM -f "osae-trainer $work/run.yaml.*run.name=topk"
 wait_step topk 20 60 || bad "topk did not come back"
 check "nobody has finished yet" bash -c "! ls -d $work/runs/{orth,topk}/checkpoints/step-$(printf %012d $steps) 2>/dev/null"
@@ -34,6 +35,9 @@ for name in orth standard topk jump; do
 done
 check "one was killed and one was stopped, and they went on" \
   [ "$(grep -l "going on from step" "$work"/{orth,topk}.log | wc -l)" = 2 ]
+check "two of them read shared memory" \
+  [ "$(cd "$work" && grep -l "through shared memory" {orth,standard,topk,jump}.log | tr '\n' ' ')" = "orth.log jump.log " ]
+check "nothing is left of it by those killed" [ -z "$(ls /dev/shm | grep -i osae)" ]
 check "the producer was killed under them" [ "$(grep -c "serving stream" "$work/farm.log")" = 6 ]
 stop $source
 

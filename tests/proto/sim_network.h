@@ -24,6 +24,9 @@ sim_travel(struct sim *sim, int64_t *last, int64_t cut_until)
             at = cut_until + 1; // kept by the transport until the cut heals
         }
         at += (int64_t)sim_below(sim, (uint64_t)sim->delay_ms + 1);
+        // A connection that stalls: what it carried arrives after the next one has begun.
+        if (sim_chance(sim, 2))
+            at += (int64_t)sim_below(sim, 15000);
         if (sim_chance(sim, sim->reorder))
             return at;
     }
@@ -90,6 +93,7 @@ sim_send_down(struct sim *sim, size_t p, const struct dataserver_action *action)
 {
     struct sim_producer *producer = &sim->producer[p];
     bool batch = action->what == DATASERVER_BATCH;
+    bool lends = batch && action->message.batch.stamp == 0; // else it stays in the ring
     size_t t;
     SIM_CHECK(sim,
               action->message.type != MESSAGE_DETACHED ||
@@ -99,7 +103,7 @@ sim_send_down(struct sim *sim, size_t p, const struct dataserver_action *action)
         bool noticed = sim_chance(sim, 50);
         if (batch && noticed)
             dataserver_unsent(producer->server, action, sim->now);
-        else if (batch)
+        else if (lends)
             dataserver_released(producer->server, action->slot, 1);
         if (noticed)
             dataserver_unreachable(producer->server, action->route, sim->now);
@@ -127,16 +131,16 @@ sim_send_down(struct sim *sim, size_t p, const struct dataserver_action *action)
                                   .slot = action->slot,
                                   .gen = sim_gen(&action->message),
                                   .corrupt =
-                                      batch && sim_storm(sim) && sim_chance(sim, sim->corrupt),
+                                      lends && sim_storm(sim) && sim_chance(sim, sim->corrupt),
                                   .message = action->message};
         // Zero-copy: the bytes are read when they leave, that is, any time before the release.
-        event.hash = batch ? producer->content[action->slot] : 0;
+        event.hash = lends ? producer->content[action->slot] : 0;
         event.seq = batch ? action->message.batch.q : 0;
-        event.holds_slot = batch;
+        event.holds_slot = lends;
         event.route = producer->instance;
         sim_schedule(sim, &event);
     }
-    if (batch) {
+    if (lends) {
         producer->in_flight[action->slot]++;
         struct sim_event event = {.at = held_until,
                                   .kind = EVENT_RELEASE,

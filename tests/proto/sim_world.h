@@ -14,7 +14,14 @@
 
 #include <cmocka.h>
 
-enum { SIM_PRODUCERS = 3, SIM_TRAINERS = 4, SIM_STEPS = 128, SIM_EVENTS = 1 << 14 };
+enum {
+    SIM_PRODUCERS = 3,
+    SIM_TRAINERS = 4,
+    SIM_STEPS = 128,
+    SIM_EVENTS = 1 << 14,
+    SIM_SLOTS = 16,
+    SIM_RINGS = 1024,
+};
 
 // Faults of our own making, to see that they are found.
 enum plant {
@@ -26,6 +33,7 @@ enum plant {
     PLANT_SKIP_HASH,    // damaged payloads pass
     PLANT_EARLY_REUSE,  // slots are given back before their messages are gone
     PLANT_SKIP_BATCH,   // a taken batch is forgotten
+    PLANT_IGNORE_STAMP, // what changed while it was read is applied
     PLANT_COUNT
 };
 
@@ -59,6 +67,12 @@ struct sim_event {
     struct message message;
 };
 
+// A producer's ring in shared memory: trainers that map it outlive its owner.
+struct sim_ring {
+    uint64_t owner; // the producer's instance
+    uint64_t content[SIM_SLOTS], stamp[SIM_SLOTS];
+};
+
 struct sim_producer {
     struct dataserver *server; // NULL: down
     uint64_t instance;
@@ -79,6 +93,8 @@ struct sim_trainer {
     int64_t last_to_server[SIM_PRODUCERS], last_to_client[SIM_PRODUCERS];
     int64_t cut_up[SIM_PRODUCERS], cut_down[SIM_PRODUCERS]; // the network is cut until
     uint64_t slot_hash[WINDOW_MOST];
+    uint64_t mapped[SIM_PRODUCERS];     // owner of the ring that is mapped; 0: none
+    struct sim_ring *ring[WINDOW_MOST]; // where the staged batch lies; NULL: in a message
     struct taken pending[WINDOW_MOST];
     size_t pending_first, pending_count;
     bool busy, started, saving;
@@ -104,16 +120,18 @@ struct sim {
     struct dataclient_settings client_set[SIM_TRAINERS];
     struct sim_producer producer[SIM_PRODUCERS];
     struct sim_trainer trainer[SIM_TRAINERS];
+    struct sim_ring rings[SIM_RINGS];    // of instance i: i % SIM_RINGS
     struct hash128 chain[SIM_STEPS + 1]; // after so many batches
     // the weather
     unsigned loss, dup, corrupt, reorder, full, disk_fails; // per cent
     int64_t delay_ms, generate_ms, compute_ms, disk_ms;
     uint64_t save_every;
-    bool crashes, cuts, freezes;
+    bool crashes, cuts, freezes, shares; // shares: producers offer their rings
+    unsigned unmappable;                 // per cent
     // how it ended
     jmp_buf broken;
     char why[512];
-    uint64_t crashed, lost, applied_total, stale, regenerated;
+    uint64_t crashed, lost, applied_total, stale, regenerated, shared, spoiled;
 };
 
 static inline uint64_t
@@ -158,6 +176,14 @@ sim_hash(const struct sim *sim, uint64_t q)
 {
     uint64_t words[2] = {sim->stream.id.low, q};
     return hash64(words, sizeof words);
+}
+
+// The ring of a producer's instance; NULL: nobody's any more.
+static inline struct sim_ring *
+sim_ring_of(struct sim *sim, uint64_t owner)
+{
+    struct sim_ring *ring = &sim->rings[owner % SIM_RINGS];
+    return owner && ring->owner == owner ? ring : NULL;
 }
 
 // ---- the heap

@@ -43,6 +43,20 @@ sim_computed(struct sim *sim, size_t t)
     trainer->pending_count--;
     trainer->busy = false;
     uint64_t content = trainer->slot_hash[taken.slot];
+    struct sim_ring *ring = trainer->ring[taken.slot];
+    if (ring) {
+        SIM_CHECK(sim, taken.seq == trainer->applied, "P1: t%zu reads %llu after %llu", t,
+                  (unsigned long long)taken.seq, (unsigned long long)trainer->applied);
+        // The last read is now, whatever was read before.
+        content = ring->content[taken.place];
+        if (ring->stamp[taken.place] != taken.stamp && sim->plant != PLANT_IGNORE_STAMP) {
+            sim->spoiled++;
+            trainer->pending_count = 0;
+            dataclient_spoiled(trainer->client, taken.seq, sim->now);
+            return;
+        }
+        sim->shared++;
+    }
     unsigned times = sim->plant == PLANT_APPLY_TWICE && taken.seq % 13 == 5 ? 2 : 1;
     for (; times > 0; times--) {
         SIM_CHECK(sim, taken.seq == trainer->applied, "P1: t%zu applies %llu after %llu", t,
@@ -82,11 +96,23 @@ sim_to_client(struct sim *sim, struct sim_event *event)
             event->message.batch.gen = view.gen;
     }
     uint64_t bytes = event->message.type == MESSAGE_BATCH ? sim->stream.bytes : 0;
+    struct sim_ring *ring = NULL;
+    const struct msg_batch *batch = &event->message.batch;
+    if (event->message.type == MESSAGE_BATCH && batch->stamp != 0) {
+        ring = sim_ring_of(sim, trainer->mapped[p]);
+        if (!ring || ring->stamp[batch->slot] != batch->stamp) {
+            dataclient_torn(trainer->client, p, batch, sim->now);
+            sim_run_client(sim, t);
+            return;
+        }
+        told = hash = ring->content[batch->slot];
+    }
     int slot = dataclient_receive(trainer->client, p, &event->message, bytes, told, sim->now);
     if (slot >= 0) {
         SIM_CHECK(sim, event->gen == view.gen, "P6: t%zu took batch %llu of an older attachment", t,
                   (unsigned long long)event->seq);
         trainer->slot_hash[slot] = hash;
+        trainer->ring[slot] = ring;
     }
     sim_run_client(sim, t);
 }
@@ -161,6 +187,7 @@ sim_handle(struct sim *sim, struct sim_event *event)
         break;
     case EVENT_GENERATED: {
         producer->busy = false;
+        uint64_t stamp = producer->wants[producer->want_first].stamp;
         producer->want_first = (producer->want_first + 1) % SLOTS_MOST;
         producer->want_count--;
         bool stale = dataserver_epoch(producer->server) != event->gen;
@@ -169,6 +196,9 @@ sim_handle(struct sim *sim, struct sim_event *event)
                                 .hash = sim_hash(sim, event->seq),
                                 .made = !(stale && sim_chance(sim, 50))};
         producer->content[event->slot] = filled.made ? filled.hash : 0;
+        struct sim_ring *ring = sim_ring_of(sim, producer->instance);
+        ring->content[event->slot] = producer->content[event->slot];
+        ring->stamp[event->slot] = filled.made ? stamp : 0;
         sim->regenerated++;
         dataserver_filled(producer->server, &filled, sim->now);
         sim_run_server(sim, event->producer);
@@ -228,6 +258,8 @@ sim_settle(struct sim *sim)
     sim->crashes = sim_below(sim, 4) > 0;
     sim->cuts = sim_below(sim, 2);
     sim->freezes = sim_below(sim, 2);
+    sim->shares = sim_below(sim, 2);
+    sim->unmappable = (unsigned)(sim_below(sim, 4) == 0 ? sim_below(sim, 60) : 0);
 
     sim->stream = (struct wire_stream){.id = {sim_u64(sim), sim_u64(sim)},
                                        .shards = (uint16_t)sim->producers,
@@ -264,6 +296,7 @@ sim_settle(struct sim *sim)
         snprintf(set->link.me.name, sizeof set->link.me.name, "t%zu", t);
         snprintf(set->link.me.build, sizeof set->link.me.build, "sim");
         set->producers = sim->producers;
+        set->handover = sim_below(sim, 4) ? HANDOVER_SHM : HANDOVER_INLINE;
         set->win = (uint16_t)(1 + sim_below(sim, 8));
         set->lag = (uint32_t)(sim_below(sim, 2) * (1 + sim_below(sim, 8)));
         set->onlag = detach && sim_below(sim, 2) ? PACE_DETACH : PACE_BLOCK;

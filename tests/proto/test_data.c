@@ -44,6 +44,7 @@ struct producer {
     struct dataserver_view view;
     uint64_t seed;
     uint32_t dead_after_ms;
+    bool share;
 };
 
 static void *
@@ -74,9 +75,13 @@ producer_comm(void *self)
     set.links.seed = random_seed();
     set.links.hb_ms = 100;
     set.links.lease_ms = 1500;
-    set.links.inst = (struct hash128){random_seed(), 1};
+    struct msg_hello me;
+    fine(hello_fill(&me, ROLE_MONITOR, "producer", "run", 0));
+    set.links.inst = me.inst;
+    set.links.host = me.host;
     snprintf(set.links.name, sizeof set.links.name, "producer");
     set.slots = 8;
+    set.share = p->share;
     set.rewind_most = 1000;
     set.dead_after_ms = 1000;
     set.busy_retry_ms = 100;
@@ -120,6 +125,13 @@ struct trainer {
     struct texts endpoints;
     char name[8];
     uint32_t inc;
+    enum handover handover;
+    bool elsewhere; // says it is on another machine
+    // lets go of batch hold_at, unapplied, only when `beside` has come to hold_until
+    const struct trainer *beside;
+    uint64_t hold_at, hold_until, taken_back;
+    _Atomic bool holding; // has come to hold_at
+    int onlag;
     uint64_t from, until; // leaves after so many, to come back
     struct hash128 chain;
     pthread_t comm, compute;
@@ -151,7 +163,18 @@ trainer_compute(void *self)
             if (got == FEED_NOT_YET)
                 continue;
             make_batch(want, batch.taken.seq);
-            t->damaged += batch.taken.seq != t->next || memcmp(want, batch.at, BYTES) != 0;
+            bool damaged = batch.taken.seq != t->next || memcmp(want, batch.at, BYTES) != 0;
+            t->damaged += damaged;
+            // Holds the batch until the others have left it behind.
+            t->holding |= t->hold_at > 0 && t->next == t->hold_at;
+            while (t->beside && t->next == t->hold_at && t->beside->next < t->hold_until)
+                usleep(1000);
+            if (!datafeed_sound(t->feed, &batch)) {
+                t->damaged -= damaged;
+                t->taken_back++;
+                t->hold_at = 0;
+                continue;
+            }
             t->chain = chain_extend(t->chain, batch.taken.seq, batch.taken.hash);
             t->last_hash = batch.taken.hash;
             t->next = batch.taken.seq + 1;
@@ -173,6 +196,9 @@ trainer_comm(void *self)
     struct dataclient_settings set = {.link = link_presets, .win = 4, .seed = random_seed()};
     fine(hello_fill(&set.link.me, ROLE_TRAINER, t->name, "run", t->inc));
     set.link.greet_ms = 50;
+    set.handover = t->handover;
+    set.link.me.host.low ^= t->elsewhere;
+    set.onlag = t->onlag;
     fine(channel_new(&channel, NULL));
     fine(datafeed_open(&t->feed, channel, &t->endpoints, BYTES, &set));
     pthread_create(&t->compute, NULL, trainer_compute, t);
@@ -237,6 +263,68 @@ producer_set(const char *endpoint)
     memset(&producer, 0, sizeof producer);
     snprintf(producer.endpoint, sizeof producer.endpoint, "%s", endpoint);
     producer.stream = the_stream;
+}
+
+static void
+trainers_of_this_machine_read_the_ring_where_it_is(void **unused)
+{
+    (void)unused;
+    char endpoint[WIRE_ENDPOINT];
+    static struct trainer c;
+    kit_endpoint(endpoint, "shared");
+    producer_set(endpoint);
+    producer.share = true;
+    producer_start(&producer);
+    trainer_set(&a, "a", producer.bound);
+    trainer_set(&b, "b", producer.bound);
+    trainer_set(&c, "c", producer.bound);
+    a.handover = c.handover = HANDOVER_SHM;
+    c.elsewhere = true;
+    trainer_start(&a);
+    trainer_start(&b);
+    trainer_start(&c);
+    pthread_join(a.comm, NULL);
+    pthread_join(b.comm, NULL);
+    pthread_join(c.comm, NULL);
+    producer_stop(&producer);
+    check_trainer(&a);
+    check_trainer(&b);
+    check_trainer(&c);
+    assert_true(a.view.shared == a.view.batches && a.view.shared >= BATCHES);
+    assert_int_equal(b.view.shared + c.view.shared, 0);
+    assert_true(producer.view.shared >= BATCHES);
+}
+
+// P3, P7: the ring falls back for another, then moves on without the one that does not move: it
+// notices, at the batch it was reading, and gets it again.
+static void
+a_reader_that_was_given_up_notices(void **unused)
+{
+    (void)unused;
+    char endpoint[WIRE_ENDPOINT];
+    kit_endpoint(endpoint, "given-up");
+    producer_set(endpoint);
+    producer.share = true;
+    producer_start(&producer);
+    trainer_set(&a, "a", producer.bound);
+    trainer_set(&b, "b", producer.bound);
+    a.handover = b.handover = HANDOVER_SHM;
+    a.onlag = PACE_DETACH;
+    a.beside = &b;
+    a.hold_at = 20;
+    a.hold_until = 100;
+    trainer_start(&a);
+    while (!a.holding)
+        usleep(1000);
+    trainer_start(&b);
+    pthread_join(a.comm, NULL);
+    pthread_join(b.comm, NULL);
+    producer_stop(&producer);
+    check_trainer(&a);
+    check_trainer(&b);
+    assert_true(a.taken_back > 0);
+    assert_int_equal(a.view.spoiled, a.taken_back);
+    assert_int_equal(b.view.spoiled, 0);
 }
 
 static void
@@ -401,6 +489,8 @@ main(void)
         cmocka_unit_test(a_producer_that_was_killed_comes_back),
         cmocka_unit_test(two_producers_share_one_stream),
         cmocka_unit_test(another_stream_is_never_trained_on),
+        cmocka_unit_test(trainers_of_this_machine_read_the_ring_where_it_is),
+        cmocka_unit_test(a_reader_that_was_given_up_notices),
     };
     return cmocka_run_group_tests(tests, kit_begin, kit_end);
 }

@@ -14,7 +14,7 @@ every_invariant_holds_for_every_seed(void **unused)
 {
     (void)unused;
     struct sim *sim = malloc(sizeof *sim);
-    uint64_t events = 0, applied = 0, crashed = 0, multi = 0;
+    uint64_t events = 0, applied = 0, crashed = 0, multi = 0, shared = 0, spoiled = 0;
     for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++) {
         if (!sim_live(sim, seed, PLANT_NONE))
             fail_msg("seed %" PRIu64 ", at %" PRId64 " ms, event %" PRIu64 ": %s", seed,
@@ -22,11 +22,14 @@ every_invariant_holds_for_every_seed(void **unused)
         events += sim->events_done;
         applied += sim->applied_total;
         crashed += sim->crashed;
+        shared += sim->shared;
+        spoiled += sim->spoiled;
         multi += sim->producers > 1 && sim->trainers > 1;
     }
-    print_message("%" PRIu64 " seeds: %" PRIu64 " events, %" PRIu64 " batches applied, %" PRIu64
+    print_message("%" PRIu64 " seeds: %" PRIu64 " events, %" PRIu64 " batches applied (%" PRIu64
+                  " out of shared memory, %" PRIu64 " replaced while read), %" PRIu64
                   " crashes, %" PRIu64 " farms\n",
-                  seeds, events, applied, crashed, multi);
+                  seeds, events, applied, shared, spoiled, crashed, multi);
     free(sim);
 }
 
@@ -55,9 +58,9 @@ planted_faults_are_found(void **unused)
         enum plant plant;
         const char *names;
     } plants[] = {
-        {PLANT_APPLY_TWICE, "P1"}, {PLANT_STALE_BATCH, "P6"}, {PLANT_STALE_CREDIT, "P5"},
-        {PLANT_EARLY_DUR, "D5"},   {PLANT_SKIP_HASH, "P3"},   {PLANT_EARLY_REUSE, "P7"},
-        {PLANT_SKIP_BATCH, "P1"},
+        {PLANT_APPLY_TWICE, "P1"}, {PLANT_STALE_BATCH, "P6"},  {PLANT_STALE_CREDIT, "P5"},
+        {PLANT_EARLY_DUR, "D5"},   {PLANT_SKIP_HASH, "P3"},    {PLANT_EARLY_REUSE, "P7"},
+        {PLANT_SKIP_BATCH, "P1"},  {PLANT_IGNORE_STAMP, "P3"},
     };
     struct sim *sim = malloc(sizeof *sim);
     for (size_t i = 0; i < sizeof plants / sizeof plants[0]; i++) {
