@@ -161,6 +161,7 @@ evaluator_run(const struct config *config)
     GOTRY(open_all(e, config));
     loop(e);
     notify("STOPPING=1");
+    loop_leave(e->loop, e->set->stop.deadline_s);
     status = follow_free(&e->follow);
 done:;
     struct status_note why;

@@ -359,6 +359,7 @@ leave(struct producer *p, enum status status)
 {
     p->state = "stopping";
     notify("STOPPING=1");
+    loop_leave(p->loop, p->set->stop.deadline_s);
     atomic_store(&p->stop, true);
     struct dataport *port = atomic_load(&p->port);
     if (p->publisher && status != STATUS_OK)

@@ -39,6 +39,7 @@ struct trainer {
     const char *state;
     bool saver_watched, ended, failed;
     bool gave_up; // on its producers
+    bool hurried; // leaves without waiting for the disk
     bool held;    // paused by us, because nothing could be saved for too long
     enum status failure;
     struct status_note why;
@@ -357,8 +358,10 @@ take_saved(struct trainer *t, const struct saved *saved)
         board_add(t->board, &saved->kept);
         announce(t, &saved->kept);
         spare_and_retain(t);
-        if (t->held)
+        if (t->held) {
+            say(SAY_INFO, "training goes on");
             training_ask_pause(t->training, false);
+        }
         t->held = false;
     }
     answer_waiting(t, saved);
@@ -376,6 +379,8 @@ mind_unsaved(struct trainer *t, int64_t now)
     if (!t->held && t->save_failures > 0 && most > 0 && now - t->saved_at > most) {
         t->held = true;
         training_ask_pause(t->training, true);
+        say(SAY_ERROR, "no durable checkpoint for %u s: training stands still until one succeeds",
+            (unsigned)t->set->ckpt.max_unsaved_s);
         publisher_event(t->publisher, SAY_ERROR, "ckpt.held",
                         "no durable checkpoint for %u s: training stands still until one succeeds",
                         (unsigned)t->set->ckpt.max_unsaved_s);
@@ -557,18 +562,30 @@ static enum status
 run(struct trainer *t)
 {
     bool stay = t->set->trainer.when_done == SET_DONE_STAY, asked = false;
+    int64_t deadline = INT64_MAX;
     enter(t, "waiting_producer");
     if (t->set->ready.without_producer)
         notify("READY=1");
     for (;;) {
         int64_t wake_at = turn(t, tick_ms());
         enum loop_stop stop = loop_stopping(t->loop);
-        if (stop == LOOP_LEAVE)
+        if (stop == LOOP_LEAVE) {
+            t->hurried = true;
             return FAIL(AGAIN, "left at once; the newest durable checkpoint is where it goes on");
+        }
         if (stop == LOOP_STOP && !asked) {
             asked = true;
+            deadline = tick_ms() + (int64_t)t->set->stop.deadline_s * 1000;
             enter(t, "stopping");
             training_ask_stop(t->training, true);
+        }
+        if (tick_ms() >= deadline && !settled(t)) {
+            t->hurried = true;
+            say(SAY_WARN, "no last checkpoint within stop.deadline_s (%u s): leaving without it",
+                (unsigned)t->set->stop.deadline_s);
+            return FAIL(AGAIN,
+                        "the last checkpoint was not durable within stop.deadline_s: left; an "
+                        "earlier one is where it goes on");
         }
         if (settled(t)) {
             turn(t, tick_ms()); // what the saver said last
@@ -591,6 +608,7 @@ static void
 leave(struct trainer *t, enum status status)
 {
     notify("STOPPING=1");
+    loop_leave(t->loop, t->hurried ? LOOP_HURRY_S : t->set->stop.deadline_s);
     if (t->publisher && status != STATUS_OK)
         publisher_event(t->publisher, SAY_ERROR, "failed", "%s", status_words());
     else if (t->publisher)

@@ -1,7 +1,7 @@
 // loop: what a daemon's communication thread sleeps on: file descriptors, signals and the clock. It
 // calls nothing back; each turn of the daemon asks all its parts what to do, then sleeps here.
 //
-//   SIGTERM, SIGINT   first: stop in good order; second: leave at once
+//   SIGTERM, SIGINT   first: stop in good order; second: leave at once (within LOOP_HURRY_S)
 //   SIGHUP            reopen logs            SIGUSR1   checkpoint now           SIGPIPE   ignored
 //
 // ZeroMQ's descriptor (ZMQ_FD) is edge-triggered: a socket must have been read until it had nothing
@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { LOOP_FDS = 64 };
+enum { LOOP_FDS = 64, LOOP_HURRY_S = 2 };
 enum loop_stop { LOOP_GOES_ON, LOOP_STOP, LOOP_LEAVE };
 
 struct loop;
@@ -34,6 +34,10 @@ void loop_wait(struct loop *loop, int64_t until);
 // How many SIGTERM and SIGINT came, or loop_ask_stop was called.
 enum loop_stop loop_stopping(const struct loop *loop);
 void loop_ask_stop(struct loop *loop);
+// The process does its last work, and nobody reads signals any more: from now on a SIGTERM or
+// SIGINT that is not the first, or so many seconds, end it at once with exit code 75. Everything
+// durable is on disk by then, and what is half done is swept up at the next start. NULL is fine.
+void loop_leave(const struct loop *loop, unsigned seconds);
 // SIGUSR1, SIGHUP since the last call.
 bool loop_checkpoint_asked(struct loop *loop);
 bool loop_reopen_asked(struct loop *loop);

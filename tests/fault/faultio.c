@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PUBLIC __attribute__((visibility("default")))
@@ -27,6 +28,7 @@ static struct {
     size_t root_length;
     const char *calls, *full;
     uint64_t at;
+    long slow_ms;
     bool ever, cuts, kill_before, kill_after;
     int error;
     uint64_t *count, own_count;
@@ -70,6 +72,8 @@ take_plan(void)
     plan.calls = getenv("FAULTIO_CALLS");
     plan.full = getenv("FAULTIO_FULL");
     plan.at = at ? strtoull(at, NULL, 10) : 0;
+    const char *slow = getenv("FAULTIO_SLOW");
+    plan.slow_ms = slow ? strtol(slow, NULL, 10) : 0;
     plan.ever = getenv("FAULTIO_EVER") != NULL;
     take_how(how ? how : "EIO");
     if (log && *log)
@@ -438,6 +442,8 @@ sync_any(int fd, long number)
 {
     if (!is_ours(fd))
         return (int)syscall(number, fd);
+    struct timespec slow = {plan.slow_ms / 1000, plan.slow_ms % 1000 * 1000000};
+    nanosleep(&slow, NULL);
     pthread_mutex_lock(&lock);
     int failed = judge('s', false) == GO_ON ? (int)syscall(number, fd) : -1;
     if (!failed)

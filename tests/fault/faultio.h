@@ -10,6 +10,7 @@
 //     FAULTIO_HOW     EIO (the default), ENOSPC, EACCES, EINTR: errno; short: a write or read does
 //                     a half; kill: SIGKILL before the call, killed: after it
 //     FAULTIO_FULL    a file: while it is there, what needs space fails with ENOSPC
+//     FAULTIO_SLOW    each sync takes so many milliseconds longer
 //     FAULTIO_COUNT   a file: holds, as 8 bytes, how many calls counted so far
 //     FAULTIO_LOG     a file outside the folder: the operations, as the records below
 //
