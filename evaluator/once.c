@@ -175,7 +175,8 @@ settings_of(struct config **out, const struct asked *asked, const struct named_s
     struct settings *set = &(*out)->set;
     if (!set->model.path[0])
         return FAIL(CONFIG, "osae eval: --model is missing: a folder or .gguf file");
-    if (!asked->rows && set->eval.text.count == 0)
+    bool reads = !asked->only || strstr(asked->only, evaluations[0]->kind); // absorption does not
+    if (reads && !asked->rows && set->eval.text.count == 0)
         return FAIL(CONFIG, "osae eval: --text is missing: held-out text, or --tokens FILE with "
                             "rows of ids");
     if (!is_set(*out, "model.layer")) {

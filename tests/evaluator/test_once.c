@@ -2,9 +2,10 @@
 #include "config/settings.h"
 #include "evaluator/once.h"
 #include "lib/base/file.h"
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_absorption.h"
 #include "lib/interop/saelens.h"
 #include "tests/evaluator/golden.h"
+#include "tests/evaluator/planted.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -140,6 +141,52 @@ any_sae_is_scored_and_found_again(void **unused)
     assert_int_equal(results(path, "out/core"), 2);
 }
 
+// A model in whose stream the truth is known (planted.h), without any held-out text.
+static void
+absorption_from_the_command_line(void **unused)
+{
+    (void)unused;
+    static struct absorption_file first, second;
+    struct planted_sae planted = {0};
+    struct tokenizer *tokenizer;
+    struct model *model;
+    char path[PATH_BYTES], *table;
+    size_t bytes;
+    planted_open(&tokenizer, &model, "planted", 1);
+    model_free(&model);
+    tokenizer_free(&tokenizer);
+    for (size_t l = 0; l < 26; l++)
+        for (size_t r = 0; r < RESTS; r++)
+            planted.kind[l][r] = (l + r) % 3 == 0 ? ABSORBED : PLAIN;
+    planted_sae_write("absorbs", &planted);
+    static const char line[] =
+        "absorbs --only absorption --set eval.out=out --set model.path=planted "
+        "--set model.context=64 --set eval.profile=quick";
+    if (eval(line) != STATUS_OK)
+        fail_msg("%s", status_words());
+    assert_int_equal(results(path, "out/absorption"), 1);
+    assert_int_equal(saebench_absorption_read(&first, path), STATUS_OK);
+    const struct absorption *a = &first.absorption;
+    assert_true(a->used == 26 && a->count == 26 && a->words == 1421);
+    near(a->splits.value, 1, 1e-9);
+    assert_true(a->full.low < 1.0 / 3 && 1.0 / 3 < a->full.high); // a third of all is absorbed
+    near(a->fraction.value, a->full.value, 1e-9);
+    assert_true(a->full.low < a->full.value && a->full.value < a->full.high);
+    assert_string_equal(first.profile, "quick");
+    assert_true(first.layer == 0 && first.latents == PLANTED_LATENTS && first.seed == 42);
+    assert_int_equal(file_read(&table, &bytes, "table", 1 << 20), STATUS_OK);
+    assert_non_null(strstr(table, "mean_full_absorption_score"));
+    free(table);
+    assert_int_equal(eval(line), STATUS_OK); // found, not done again
+    assert_int_equal(results(path, "out/absorption"), 1);
+    assert_int_equal(saebench_absorption_read(&second, path), STATUS_OK);
+    assert_int_equal(second.created_ms, first.created_ms);
+    // a tokenizer that does not fit: one line, no file
+    assert_int_equal(eval("sae --only absorption --set eval.out=none"), STATUS_CONFIG);
+    assert_non_null(strstr(status_words(), "the first-letter evaluation does not fit"));
+    assert_false(path_exists("none/absorption"));
+}
+
 static void
 text_is_packed_and_bounded(void **unused)
 {
@@ -203,6 +250,7 @@ main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_sae_is_scored_and_found_again),
+        cmocka_unit_test(absorption_from_the_command_line),
         cmocka_unit_test(text_is_packed_and_bounded),
         cmocka_unit_test(bad_input_is_one_line),
         cmocka_unit_test(one_bad_sae_does_not_stop_the_others),
