@@ -175,10 +175,15 @@ static enum status
 ask_all(struct letters *l, struct asking *a, struct pyrandom *random, struct model *model,
         const struct score_watch *watch)
 {
-    for (size_t i = 0; i < l->train; i++)
-        TRY(ask(a, random, &l->split[i], l->split, l->train));
-    for (size_t i = 0; i < l->test; i++)
-        TRY(ask(a, random, &l->split[l->train + i], l->split + l->train, l->test));
+    size_t words = l->train + l->test;
+    for (size_t i = 0; i < words; i++) {
+        bool train = i < l->train;
+        TRY(ask(a, random, &l->split[i], train ? l->split : l->split + l->train,
+                train ? l->train : l->test));
+        if (i % 4096 == 4095 && watch &&
+            watch->stop(watch->context, "prompts of words", (double)i / (double)words))
+            return FAIL(AGAIN, "stopped while asking for words");
+    }
     TRY(read_prompts(&l->tapped[0], a, model, "words", watch));
     l->x = tapped_rows(l->tapped[0]);
     l->computed += tapped_computed(l->tapped[0]);
