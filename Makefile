@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build model text quickstart tables check check-faults check-peers install
+.PHONY: help setup build model text quickstart tables check check-faults check-peers install fuzz
 
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
@@ -55,6 +55,12 @@ check-faults: setup ## the tests that break things: 10,000 simulated worlds, fai
 
 check-peers: build ## our numbers beside SAEBench's own, on the same inputs (installs it, about 2 GB)
 	@tests/peers/check.bash $(OSAE)
+
+SECONDS ?= 60
+fuzz: setup ## libFuzzer over every parser of foreign bytes, SECONDS=60 each (installs clang)
+	@scripts/setup.sh fuzz
+	$(call build,fuzz,fuzzers)
+	scripts/fuzz.sh $(SECONDS)
 
 install: build ## install under PREFIX (default /usr/local)
 	cmake --install build/release --prefix $(PREFIX)

@@ -22,3 +22,6 @@ elseif(OSAE_SANITIZE STREQUAL "thread")
   target_compile_options(osae_flags INTERFACE -fsanitize=thread)
   target_link_options(osae_flags INTERFACE -fsanitize=thread)
 endif()
+if(OSAE_FUZZ) # clang; gcc's warnings are the ones that are errors, and clang's differ in enums and simd
+  target_compile_options(osae_flags INTERFACE -fsanitize=fuzzer-no-link -w)
+endif()

@@ -4,21 +4,27 @@
 #
 #   setup.sh            install what is missing (asks for root through sudo, only then)
 #   setup.sh --list     print what is missing, one a line, and install nothing
+#   setup.sh SECTION    what a section of the file names besides ([fuzz]: for make fuzz); --list too
 set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/common.bash"
 part=setup
 
 list=0
-case ${1:-} in
-'') ;;
---list) list=1 ;;
-*) die 64 "unknown argument '$1' (setup.sh [--list])" ;;
+[ "${1:-}" != --list ] || { list=1; shift; }
+section=${1:-}
+case $section in
+'') lines_of='/^\[/,$d' ;;
+*[!a-z]*) die 64 "unknown argument '$section' (setup.sh [--list] [SECTION])" ;;
+*)
+    grep -q "^\[$section\]" "$scripts/packages.txt" || die 64 "packages.txt has no section [$section]"
+    lines_of="1,/^\[$section\]/d; /^\[/,\$d"
+    ;;
 esac
 command -v dpkg-query >/dev/null 2>&1 ||
     die 69 "no dpkg-query: this is not a Debian system; install by hand what scripts/packages.txt names"
 
 # Each line of packages.txt as "NAME" or "NAME unless COMMAND".
-mapfile -t lines < <(sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$scripts/packages.txt")
+mapfile -t lines < <(sed "$lines_of; s/#.*//; s/[[:space:]]*\$//; /^\$/d" "$scripts/packages.txt")
 names=("${lines[@]%% *}")
 # One query for all. A package unknown to dpkg makes it fail and is simply absent from the answer.
 have=" $(dpkg-query -W -f '${db:Status-Status}=${Package} ' "${names[@]}" 2>/dev/null || true)"

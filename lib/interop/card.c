@@ -85,9 +85,9 @@ card_write(char **text, const struct card *card)
         "{s:s, s:n, s:s, s:s, s:s, s:s, s:n, s:o, s:b, s:[n], s:{}, s:s, s:b, s:o}",
         "sae_lens_version", "6.0.0", "sae_lens_training_version", "model_name", card->model_name,
         "model_class_name", card->model_class_name, "hook_name", card->hook_name, "hf_hook_name",
-        hf, "hook_head_index", "context_size", count(card->context), "prepend_bos",
-        (int)card->prepend_bos, "seqpos_slice", "model_from_pretrained_kwargs", "dataset_path",
-        card->dataset_path, "exclude_special_tokens", 0, "osae", ours(card));
+        hf, "hook_head_index", "context_size", card->context ? count(card->context) : json_null(),
+        "prepend_bos", (int)card->prepend_bos, "seqpos_slice", "model_from_pretrained_kwargs",
+        "dataset_path", card->dataset_path, "exclude_special_tokens", 0, "osae", ours(card));
     int failed = metadata && whole ? json_object_set_new(whole, "metadata", metadata) : -1;
     *text = failed ? NULL : json_dumps(whole, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     json_decref(whole);

@@ -206,7 +206,7 @@ next_part(struct corpus *c, const char **text, size_t *bytes)
 {
     while (!c->at_end && c->window.bytes - c->at <= CORPUS_DOCUMENT_MOST)
         TRY(fill(c));
-    *text = c->window.at + c->at;
+    *text = c->window.at ? c->window.at + c->at : ""; // NULL before the first byte
     *bytes = c->window.bytes - c->at;
     if (*bytes > CORPUS_DOCUMENT_MOST)
         *bytes = cut_at(*text, CORPUS_DOCUMENT_MOST);

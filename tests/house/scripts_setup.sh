@@ -8,6 +8,11 @@ cat >"$scratch/scripts/packages.txt" <<'END'
 alpha            # why
 beta
 gamma unless have-gamma --version # only without it
+
+[extra] # asked for by name
+epsilon # why
+[other]
+zeta
 END
 # A path with nothing but what the script needs, so that this machine's sudo, apt-get and dpkg do not show.
 mkdir "$scratch/bin" "$scratch/empty"
@@ -74,12 +79,17 @@ expect 'list: what is missing' "$out" broken
 setup --lots
 expect 'unknown argument' "$code$err" "64setup: unknown argument '--lots'*"
 
-echo 'delta if foo' >>"$scratch/scripts/packages.txt"
+setup --list extra
+expect 'a section: its own packages, no others' "$code$out" 0epsilon
+setup none
+expect 'no such section' "$code$err" '64setup: packages.txt has no section \[none\]*'
+
+sed -i '1a delta if foo' "$scratch/scripts/packages.txt"
 setup
 expect 'bad line' "$code$err" "65setup: packages.txt: 'delta if foo'*"
 
 # The real list: every name is well formed, and what cmake/packages.cmake finds is in it.
-sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$root/scripts/packages.txt" | grep -vE '^[a-z0-9][a-z0-9.+-]+( unless .+)?$' >"$scratch/bad" || true
+sed 's/#.*//; s/[[:space:]]*$//; /^$/d' "$root/scripts/packages.txt" | grep -vE '^(\[[a-z]+\]|[a-z0-9][a-z0-9.+-]+( unless .+)?)$' >"$scratch/bad" || true
 expect 'packages.txt: forms' "$(cat "$scratch/bad")" ''
 for name in cmake ninja-build pkg-config libzmq3-dev libmsgpack-dev libyaml-dev libdnnl-dev libcmocka-dev libxxhash-dev libzstd-dev libjansson-dev ocl-icd-opencl-dev; do
     grep -qE "^$name( |\$)" "$root/scripts/packages.txt" || fail "packages.txt lacks $name"
