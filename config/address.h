@@ -8,10 +8,7 @@
 // Well formed and allowed? `where` and `key` begin the message. CONFIG.
 CHECKED enum status address_check(const char *endpoint, const char *where, const char *key);
 
-// Endpoints left empty become ipc://FOLDER/<run>.<process>.<link>.
+// Endpoints left empty become those of proto's endpoint_default.
 CHECKED enum status address_fill(struct config *config);
-
-// $XDG_RUNTIME_DIR/osae, or /tmp/osae-<uid>.
-CHECKED enum status address_folder(char out[FOLDER_BYTES]);
 
 #endif

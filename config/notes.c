@@ -145,7 +145,10 @@ const struct note notes[] = {
                      "after the newest one, "
                      "with the same numbers. A run also saves when it ends or is stopped."},
     {"storage.cache",
-     "The environment's OSAE_CACHE is the same setting. Paths written cache://x are below it."},
+     "The environment's OSAE_CACHE is the same setting. Paths written cache://x are below it. In a "
+     "checkout, make and osae data keep what they fetch in its cache/ instead and print the paths, "
+     "so that a checkout can be thrown away whole; a run made by osae init on those paths still "
+     "makes its token files here."},
     {"data.xf",
      "auto: through shared memory from 1 MiB a batch on, where producer and trainer are on one "
      "machine; else, and wherever the memory cannot be mapped, through the socket. inline, at the "

@@ -1,5 +1,6 @@
 // The core evaluation (score.h) as a row of evaluation.h: held-out text, and every checkpoint.
 #include "evaluator/evaluation.h"
+#include "config/packing.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
 #include "lib/lm/packed.h"
@@ -74,32 +75,22 @@ prepare_text(struct core_state *c, struct score_plan *plan, const struct score_w
     enum status status;
     struct tokenizer *tokenizer = NULL;
     struct score_watch watching = *watch;
-    uint32_t bos, separator;
+    struct packed_settings how;
     GOTRY(tokenizer_open(&tokenizer, set->model.path));
-    const char *word = set->model.bos[0] ? set->model.bos : "auto";
-    GOTRY(tokenizer_pick(&bos, tokenizer, word, tokenizer_bos(tokenizer), "model.bos"));
-    word = set->model.separator[0] ? set->model.separator : "auto";
-    GOTRY(tokenizer_pick(&separator, tokenizer, word, bos, "model.separator"));
+    GOTRY(packing(&how, set, tokenizer));
     uint64_t windows = (uint64_t)set->eval.batch_contexts *
                        (set->eval.core_batches + set->eval.core_variance_batches);
-    struct packed_settings packing = {
-        .files = &set->eval.text,
-        .field = set->text.field,
-        .special = set->text.special == SET_SPECIAL_SPLIT ? TOKENIZER_SPLIT : TOKENIZER_TEXT,
-        .context = set->model.context,
-        .bos = bos,
-        .separator = separator,
-        .tokens = windows * set->model.context,
-        .threads = (int)set->evaluator.threads,
-        .cache = set->storage.cache};
+    how.files = &set->eval.text;
+    how.tokens = windows * set->model.context;
+    how.threads = (int)set->evaluator.threads;
     if (c->desk->rows) {
         GOTRY(read_rows(c, c->desk->rows));
     } else {
-        GOTRY(packed_open(&c->packed, tokenizer, &packing, packing_progress, &watching));
+        GOTRY(packed_open(&c->packed, tokenizer, &how, packing_progress, &watching));
         c->windows = packed_ids(c->packed);
         c->count = packed_contexts(c->packed);
     }
-    plan->specials = tokenizer_special_ids(plan->special, tokenizer, bos);
+    plan->specials = tokenizer_special_ids(plan->special, tokenizer, how.bos);
 done:
     tokenizer_free(&tokenizer);
     return status;

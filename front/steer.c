@@ -4,7 +4,9 @@
 #include "lib/base/flags.h"
 #include "proto/caller.h"
 
+#include <assert.h>
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -53,6 +55,39 @@ done:
     return status;
 }
 
+// One of several processes asked at the same time, each by a thread with a context of its own:
+// those that are gone cost one time-out together.
+struct question {
+    struct target target;
+    struct msg_reply reply;
+    bool answered;
+    pthread_t thread;
+};
+
+static void *
+ask_one(void *from)
+{
+    struct question *q = from;
+    bool reached;
+    q->answered = ask(&q->target, "status", NULL, ANSWER_MS, &q->reply, &reached) == STATUS_OK;
+    return NULL;
+}
+
+static void
+ask_all(struct question *questions, size_t count)
+{
+    bool started[8];
+    assert(count <= sizeof started);
+    for (size_t i = 0; i < count; i++) {
+        started[i] = pthread_create(&questions[i].thread, NULL, ask_one, &questions[i]) == 0;
+        if (!started[i])
+            ask_one(&questions[i]);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (started[i])
+            pthread_join(questions[i].thread, NULL);
+}
+
 static enum status
 load(struct config **config, const char *who, int argc, char *const *argv, const char *manual,
      bool *helped)
@@ -76,7 +111,7 @@ load(struct config **config, const char *who, int argc, char *const *argv, const
 enum status
 status_command(int argc, char *const *argv)
 {
-    static struct msg_reply reply;
+    static struct question questions[3];
     struct config *config = NULL;
     bool helped;
     TRY(load(&config, "osae status", argc, argv,
@@ -89,15 +124,15 @@ status_command(int argc, char *const *argv)
                                      {"trainer", set->trainer.ctl},
                                      {"evaluator", set->evaluator.ctl}};
     size_t answers = 0;
+    for (size_t i = 0; i < 3; i++)
+        questions[i].target = targets[i];
+    ask_all(questions, 3);
     for (size_t i = 0; i < 3; i++) {
-        bool reached;
-        enum status status = ask(&targets[i], "status", NULL, ANSWER_MS, &reply, &reached);
-        printf("%s%s\n", targets[i].name, reached ? "" : ": does not answer");
-        if (status != STATUS_OK)
-            continue;
-        answers++;
-        for (uint32_t v = 0; v < reply.data.count; v++)
-            print_value(&reply.data, &reply.data.at[v]);
+        const struct question *q = &questions[i];
+        printf("%s%s\n", q->target.name, q->answered ? "" : ": does not answer");
+        for (uint32_t v = 0; q->answered && v < q->reply.data.count; v++)
+            print_value(&q->reply.data, &q->reply.data.at[v]);
+        answers += q->answered;
     }
     char name[NAME_BYTES];
     snprintf(name, sizeof name, "%s", set->run.name);

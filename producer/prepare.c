@@ -1,5 +1,6 @@
 #include "producer/prepare.h"
 
+#include "config/packing.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
 #include "lib/kern/gemm.h"
@@ -8,7 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-struct packing {
+struct packing_watch {
     const struct prepare_watch *watch;
     double began;
 };
@@ -17,11 +18,11 @@ static enum status
 packing_progress(void *context, const struct packed_progress *progress)
 {
     static const char *const phases[] = {"hashing text", "waiting for tokens", "tokenising"};
-    struct packing *packing = context;
-    const struct prepare_watch *watch = packing->watch;
+    const struct packing_watch *watching = context;
+    const struct prepare_watch *watch = watching->watch;
     double share =
         progress->bytes_total ? (double)progress->bytes_done / (double)progress->bytes_total : -1;
-    double seconds = tick_seconds() - packing->began;
+    double seconds = tick_seconds() - watching->began;
     watch->progress(watch->context, phases[progress->phase], share,
                     seconds > 0 ? (double)progress->tokens / seconds : 0);
     if (watch->stop(watch->context))
@@ -35,31 +36,21 @@ prepare_text(struct prepared *p, const struct config *config, const struct prepa
     const struct settings *set = &config->set;
     enum status status;
     struct tokenizer *tokenizer = NULL;
-    uint32_t bos, separator;
+    struct packed_settings how;
     GOTRY(tokenizer_open(&tokenizer, set->model.path));
-    const char *word = set->model.bos[0] ? set->model.bos : "auto";
-    GOTRY(tokenizer_pick(&bos, tokenizer, word, tokenizer_bos(tokenizer), "model.bos"));
-    word = set->model.separator[0] ? set->model.separator : "auto";
-    GOTRY(tokenizer_pick(&separator, tokenizer, word, bos, "model.separator"));
-    struct packed_settings packing = {
-        .files = &set->text.files,
-        .field = set->text.field,
-        .special = set->text.special == SET_SPECIAL_SPLIT ? TOKENIZER_SPLIT : TOKENIZER_TEXT,
-        .context = set->model.context,
-        .bos = bos,
-        .separator = separator,
-        .tokens = set->text.tokens,
-        .threads = (int)set->producer.threads,
-        .cache = set->storage.cache};
-    struct packing progress = {watch, tick_seconds()};
-    GOTRY(packed_open(&p->packed, tokenizer, &packing, packing_progress, &progress));
+    GOTRY(packing(&how, set, tokenizer));
+    how.files = &set->text.files;
+    how.tokens = set->text.tokens;
+    how.threads = (int)set->producer.threads;
+    struct packing_watch watching = {watch, tick_seconds()};
+    GOTRY(packed_open(&p->packed, tokenizer, &how, packing_progress, &watching));
     struct packed_counts counts = packed_counts(p->packed);
     if (packed_was_made(p->packed) && (counts.invalid || counts.added))
         say(SAY_WARN, "text: %" PRIu64 " invalid parts replaced, %" PRIu64 " special tokens found",
             counts.invalid, counts.added);
     p->from.tokens = packed_hash(p->packed);
     p->from.contexts = packed_contexts(p->packed);
-    p->from.specials = tokenizer_special_ids(p->from.special, tokenizer, bos);
+    p->from.specials = tokenizer_special_ids(p->from.special, tokenizer, how.bos);
 done:
     tokenizer_free(&tokenizer);
     return status;

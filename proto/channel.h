@@ -100,13 +100,15 @@ void port_publish(struct port *port, const char *topic, const unsigned char *hea
                   size_t head_bytes);
 
 // ---- endpoints
+// Bytes of an ipc path: sun_path has 108, and the lock beside the socket needs some.
+enum { ENDPOINT_PATH_MOST = 100 };
 enum endpoint_class { ENDPOINT_IPC, ENDPOINT_LOOPBACK, ENDPOINT_REMOTE, ENDPOINT_BAD };
 enum endpoint_class endpoint_class(const char *endpoint);
 // Roles an unencrypted endpoint grants: all on ipc; not admin on loopback, where any local user can
 // connect; only `remote_roles` elsewhere. Bits of role_bit().
 unsigned endpoint_roles(const char *endpoint, unsigned remote_roles);
 // ipc://DIR/<run>.<process>.<link>, DIR = $XDG_RUNTIME_DIR/osae, or /tmp/osae-<uid>. CONFIG when
-// too long.
+// too long; `out` is then empty.
 CHECKED enum status endpoint_default(char *out, size_t room, const char *run, const char *process,
                                      const char *link);
 

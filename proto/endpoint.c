@@ -4,6 +4,7 @@
 
 #include "lib/base/file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -95,16 +96,21 @@ endpoint_lock(const char *endpoint, int *fd)
 enum status
 endpoint_default(char *out, size_t room, const char *run, const char *process, const char *link)
 {
+    static const char ipc[] = "ipc://";
+    char path[2 * PATH_BYTES];
     const char *runtime = getenv("XDG_RUNTIME_DIR");
     int bytes = runtime && *runtime == '/'
-                    ? snprintf(out, room, "ipc://%s/osae/%s.%s.%s", runtime, run, process, link)
-                    : snprintf(out, room, "ipc:///tmp/osae-%u/%s.%s.%s", (unsigned)geteuid(), run,
+                    ? snprintf(path, sizeof path, "%s/osae/%s.%s.%s", runtime, run, process, link)
+                    : snprintf(path, sizeof path, "/tmp/osae-%u/%s.%s.%s", (unsigned)geteuid(), run,
                                process, link);
-    if (bytes < 0 || (size_t)bytes >= room || (size_t)bytes > 100 + strlen("ipc://"))
+    assert(room > 0);
+    *out = '\0';
+    if (bytes < 0 || bytes > ENDPOINT_PATH_MOST || (size_t)bytes + sizeof ipc > room)
         return FAIL(CONFIG,
-                    "%s: a socket path of at most 100 bytes was wanted; give the run a "
-                    "shorter name, or %s.%s an address",
-                    out, process, link);
+                    "%s.%s would be the socket %.200s of %d bytes, wanted at most %d: choose a "
+                    "shorter run.name, or give %s.%s",
+                    process, link, path, bytes, ENDPOINT_PATH_MOST, process, link);
+    snprintf(out, room, "%s%s", ipc, path);
     return STATUS_OK;
 }
 

@@ -9,12 +9,12 @@ tree=${2:-.}
 shift $(($# < 2 ? $# : 2))
 keys=$("$osae" config | cut -d ' ' -f 1)
 cd -- "$tree"
-sources=$(find producer trainer evaluator front proto lib -name '*.[ch]' -exec cat {} +)
+sources=$(find producer trainer evaluator front proto lib config/packing.c -name '*.[ch]' -exec cat {} +)
 own=$(cat lib/sae/*.c)
 count=0
 for key in $keys; do
     case " $* " in *" $key "*) continue ;; esac
-    # As a member (set->net.hb_ms) or by its name ("eval.text"), outside the room of the settings.
+    # As a member (set->net.hb_ms) or by its name ("eval.text"), outside the room of the settings (but for its packing.c).
     grep -qE "(\.|->)${key//./\\.}\b|\"${key//./\\.}\"" <<<"$sources" && continue
     # The sections lib/sae owns are read as members of its own structs.
     case $key in
