@@ -1,42 +1,16 @@
 // Reading GGUF. One pass over the header with a cursor that compares each length with the bytes
 // that are left; after gguf_open every key, text, array and tensor is known to lie inside the file.
-#include "lib/store/gguf.h"
+#include "lib/store/gguf_inside.h"
 
 #include "lib/base/bytes.h"
 #include "lib/base/field.h"
-#include "lib/base/file.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-// name, id, bytes of one (0: no fixed size)
-#define VALUE_LIST(V)                                                                              \
-    V(U8, 0, 1)                                                                                    \
-    V(I8, 1, 1)                                                                                    \
-    V(U16, 2, 2)                                                                                   \
-    V(I16, 3, 2)                                                                                   \
-    V(U32, 4, 4)                                                                                   \
-    V(I32, 5, 4)                                                                                   \
-    V(F32, 6, 4)                                                                                   \
-    V(BOOL, 7, 1)                                                                                  \
-    V(STRING, 8, 0)                                                                                \
-    V(ARRAY, 9, 0)                                                                                 \
-    V(U64, 10, 8)                                                                                  \
-    V(I64, 11, 8)                                                                                  \
-    V(F64, 12, 8)
-
-enum value_type {
-#define V(name, id, bytes) VALUE_##name = (id),
-    VALUE_LIST(V)
-#undef V
-        VALUE_COUNT
-};
-static const struct {
-    const char *name;
-    size_t bytes;
-} value_kinds[VALUE_COUNT] = {
+const struct value_kind gguf_value_kinds[VALUE_COUNT] = {
 #define V(name, id, bytes) [id] = {#name, bytes},
     VALUE_LIST(V)
 #undef V
@@ -54,25 +28,6 @@ static const struct {
 
 // The least bytes of a key with its value, and of a tensor's entry: they bound the counts.
 enum { PAIR_LEAST = 8 + 1 + 4 + 1, TENSOR_LEAST = 8 + 1 + 4 + 4 + 8 };
-
-struct pair {
-    struct gguf_text key;
-    enum value_type type; // of the value, or of an array's elements
-    bool is_array;
-    size_t count;            // 1, or the elements of the array
-    const unsigned char *at; // the value, or the first element
-    struct gguf_text *texts; // built when asked for
-    double *numbers;
-};
-
-struct gguf {
-    struct file_map map;
-    char *path;
-    size_t pair_count, tensor_count;
-    struct pair *pairs; // by key
-    struct gguf_tensor *tensors;
-    const struct gguf_tensor **by_name;
-};
 
 struct cursor {
     const unsigned char *at, *end;
@@ -170,7 +125,7 @@ take_pair(struct pair *p, struct cursor *c)
         if (p->type == VALUE_ARRAY)
             return FAIL(DAMAGED, "%s: %.*s is an array of arrays", c->path, width(p->key),
                         p->key.at);
-        size_t least = p->type == VALUE_STRING ? 8 : value_kinds[p->type].bytes;
+        size_t least = p->type == VALUE_STRING ? 8 : gguf_value_kinds[p->type].bytes;
         if (count > (size_t)(c->end - c->at) / least)
             return FAIL(DAMAGED, "%s: %.*s says it has %llu elements, more than the file can hold",
                         c->path, width(p->key), p->key.at, (unsigned long long)count);
@@ -178,7 +133,7 @@ take_pair(struct pair *p, struct cursor *c)
     }
     p->at = c->at;
     if (p->type != VALUE_STRING)
-        TRY(take(&p->at, c, p->count * value_kinds[p->type].bytes, "a value"));
+        TRY(take(&p->at, c, p->count * gguf_value_kinds[p->type].bytes, "a value"));
     else
         for (size_t i = 0; i < p->count; i++) {
             struct gguf_text text;
@@ -267,8 +222,8 @@ take_tensor(struct gguf_tensor *t, uint64_t *offset, struct cursor *c)
     return STATUS_OK;
 }
 
-static const struct pair *
-find_pair(const struct gguf *file, const char *key)
+const struct pair *
+gguf_find_pair(const struct gguf *file, const char *key)
 {
     size_t low = 0, high = file->pair_count, bytes = strlen(key);
     while (low < high) {
@@ -324,12 +279,12 @@ static enum status
 read_alignment(size_t *out, const struct gguf *file)
 {
     *out = 32;
-    const struct pair *p = find_pair(file, "general.alignment");
+    const struct pair *p = gguf_find_pair(file, "general.alignment");
     if (!p)
         return STATUS_OK;
     if (p->is_array || p->type != VALUE_U32)
         return FAIL(DAMAGED, "%s: general.alignment has type %s, wanted U32", file->path,
-                    value_kinds[p->type].name);
+                    gguf_value_kinds[p->type].name);
     *out = load_u32(p->at);
     if (*out == 0 || (*out & (*out - 1)) != 0)
         return FAIL(DAMAGED, "%s: general.alignment is %zu, wanted a power of two", file->path,
@@ -467,182 +422,4 @@ gguf_find(const struct gguf *file, const char *name)
             low = middle + 1;
     }
     return NULL;
-}
-
-static enum status
-wrong_type(const struct gguf *file, const char *key, const struct pair *p, const char *wanted)
-{
-    return FAIL(DAMAGED, "%s: %s has type %s%s, wanted %s", file->path, key,
-                p->is_array ? "array of " : "", value_kinds[p->type].name, wanted);
-}
-
-// Element i of a pair of numbers; false for texts.
-static bool
-number_at(double *out, const struct pair *p, size_t i)
-{
-    const unsigned char *at = p->at + i * value_kinds[p->type].bytes;
-    float f;
-    double d;
-    switch (p->type) {
-    case VALUE_U8:
-    case VALUE_BOOL:
-        *out = at[0];
-        return true;
-    case VALUE_I8:
-        *out = (int8_t)at[0];
-        return true;
-    case VALUE_U16:
-        *out = load_u16(at);
-        return true;
-    case VALUE_I16:
-        *out = (int16_t)load_u16(at);
-        return true;
-    case VALUE_U32:
-        *out = load_u32(at);
-        return true;
-    case VALUE_I32:
-        *out = (int32_t)load_u32(at);
-        return true;
-    case VALUE_U64:
-        *out = (double)load_u64(at);
-        return true;
-    case VALUE_I64:
-        *out = (double)(int64_t)load_u64(at);
-        return true;
-    case VALUE_F32:
-        memcpy(&f, at, sizeof f);
-        *out = (double)f;
-        return true;
-    case VALUE_F64:
-        memcpy(&d, at, sizeof d);
-        *out = d;
-        return true;
-    default:
-        return false;
-    }
-}
-
-enum status
-gguf_u64(bool *found, uint64_t *out, const struct gguf *file, const char *key)
-{
-    const struct pair *p = find_pair(file, key);
-    *found = p != NULL;
-    if (!p)
-        return STATUS_OK;
-    double rough;
-    if (p->is_array || p->type == VALUE_BOOL || p->type == VALUE_F32 || p->type == VALUE_F64 ||
-        !number_at(&rough, p, 0))
-        return wrong_type(file, key, p, "an integer");
-    if (rough < 0)
-        return FAIL(DAMAGED, "%s: %s is %.0f, wanted 0 or more", file->path, key, rough);
-    *out = value_kinds[p->type].bytes == 8 ? load_u64(p->at) : (uint64_t)rough;
-    return STATUS_OK;
-}
-
-enum status
-gguf_f64(bool *found, double *out, const struct gguf *file, const char *key)
-{
-    const struct pair *p = find_pair(file, key);
-    *found = p != NULL;
-    if (!p)
-        return STATUS_OK;
-    double value;
-    if (p->is_array || (p->type != VALUE_F32 && p->type != VALUE_F64) || !number_at(&value, p, 0))
-        return wrong_type(file, key, p, "F32 or F64");
-    if (!isfinite(value))
-        return FAIL(DAMAGED, "%s: %s is %g, wanted a finite number", file->path, key, value);
-    *out = value;
-    return STATUS_OK;
-}
-
-enum status
-gguf_bool(bool *found, bool *out, const struct gguf *file, const char *key)
-{
-    const struct pair *p = find_pair(file, key);
-    *found = p != NULL;
-    if (!p)
-        return STATUS_OK;
-    if (p->is_array || p->type != VALUE_BOOL)
-        return wrong_type(file, key, p, "BOOL");
-    *out = p->at[0] != 0;
-    return STATUS_OK;
-}
-
-static struct gguf_text
-text_at(const unsigned char *at)
-{
-    return (struct gguf_text){(const char *)at + 8, (size_t)load_u64(at)};
-}
-
-enum status
-gguf_string(bool *found, struct gguf_text *out, const struct gguf *file, const char *key)
-{
-    const struct pair *p = find_pair(file, key);
-    *found = p != NULL;
-    if (!p)
-        return STATUS_OK;
-    if (p->is_array || p->type != VALUE_STRING)
-        return wrong_type(file, key, p, "STRING");
-    *out = text_at(p->at);
-    return STATUS_OK;
-}
-
-// The pair of an array, or NULL; its caches may be filled.
-static struct pair *
-find_array(const struct gguf *file, const char *key)
-{
-    const struct pair *p = find_pair(file, key);
-    return p ? &file->pairs[p - file->pairs] : NULL;
-}
-
-enum status
-gguf_strings(bool *found, const struct gguf_text **out, size_t *count, const struct gguf *file,
-             const char *key)
-{
-    struct pair *p = find_array(file, key);
-    *found = p != NULL;
-    *count = 0;
-    if (!p)
-        return STATUS_OK;
-    if (!p->is_array || p->type != VALUE_STRING)
-        return wrong_type(file, key, p, "array of STRING");
-    if (!p->texts) {
-        p->texts = calloc(p->count + 1, sizeof *p->texts);
-        if (!p->texts)
-            return FAIL(CREATE, "%s: no memory for the %zu texts of %s", file->path, p->count, key);
-        const unsigned char *at = p->at;
-        for (size_t i = 0; i < p->count; i++) {
-            p->texts[i] = text_at(at);
-            at += 8 + p->texts[i].bytes;
-        }
-    }
-    *out = p->texts;
-    *count = p->count;
-    return STATUS_OK;
-}
-
-enum status
-gguf_numbers(bool *found, const double **out, size_t *count, const struct gguf *file,
-             const char *key)
-{
-    struct pair *p = find_array(file, key);
-    *found = p != NULL;
-    *count = 0;
-    if (!p)
-        return STATUS_OK;
-    if (!p->is_array || p->type == VALUE_STRING)
-        return wrong_type(file, key, p, "array of numbers");
-    if (!p->numbers) {
-        p->numbers = calloc(p->count + 1, sizeof *p->numbers);
-        if (!p->numbers)
-            return FAIL(CREATE, "%s: no memory for the %zu numbers of %s", file->path, p->count,
-                        key);
-        for (size_t i = 0; i < p->count; i++) {
-            bool is_number = number_at(&p->numbers[i], p, i);
-            assert(is_number);
-        }
-    }
-    *out = p->numbers;
-    *count = p->count;
-    return STATUS_OK;
 }
