@@ -2,6 +2,7 @@
 
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
+#include "lib/host/descriptors.h"
 #include "lib/host/loop.h"
 #include "lib/host/notify.h"
 #include "lib/kern/kern.h"
@@ -19,7 +20,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { SECOND_MS = 1000, LEAVE_MS = 3000, LOOK_MS = 200 };
+enum { SECOND_MS = 1000, LEAVE_MS = 3000, LOOK_MS = 200, LINKS = 1024, OTHER_FILES = 256 };
 
 struct producer {
     const struct config *config;
@@ -158,7 +159,7 @@ open_data(struct producer *p)
     server.links.roles = endpoint_roles(set->producer.data, 0);
     server.links.win = WINDOW_MOST;
     server.links.stream = p->prepared.stream;
-    server.links.most = 1024;
+    server.links.most = LINKS;
     server.links.seed = random_seed();
     server.share = set->data.xf != HANDOVER_INLINE;
     server.slots = (uint16_t)set->stream.ring_slots;
@@ -177,6 +178,11 @@ open_data(struct producer *p)
     say(SAY_INFO, "serving stream %s: %" PRIu64 " batches of %u x %u at %s", id,
         p->prepared.stream.end, p->prepared.stream.rows, p->prepared.stream.width,
         set->producer.data);
+    uint64_t files = descriptors_raise();
+    say(files < LINKS + OTHER_FILES ? SAY_WARN : SAY_INFO,
+        "bounds: %d trainers, %d links a socket, %u batches in the ring, windows of at most %d, "
+        "messages of 64 KiB, %" PRIu64 " descriptors",
+        MEMBERS_MOST, LINKS, (unsigned)server.slots, WINDOW_MOST, files);
     publisher_event(p->publisher, SAY_INFO, "running", "serving stream %s", id);
     notify("READY=1");
     return STATUS_OK;

@@ -168,7 +168,7 @@ shmring_map(struct shmring **out, const struct wire_shm *place, uint64_t bytes)
         goto done;
     }
     GOTRY(check_memory(ring, fd, path, place));
-    ring->memory = mmap(NULL, ring->total, PROT_READ, MAP_SHARED, fd, 0);
+    ring->memory = mmap(NULL, ring->total, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
     if (ring->memory == MAP_FAILED) {
         status = FAIL(CREATE, "%s: %s", path, strerror(errno));
         goto done;

@@ -3,6 +3,7 @@
 #include "config/render.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
+#include "lib/host/descriptors.h"
 #include "lib/host/loop.h"
 #include "lib/host/meter.h"
 #include "lib/host/notify.h"
@@ -163,6 +164,11 @@ open_sockets(struct trainer *t)
     endpoints = set->trainer.producers;
     if (endpoints.count == 0)
         snprintf(endpoints.at[endpoints.count++], TEXT_BYTES, "%s", set->producer.data);
+    say(SAY_INFO,
+        "bounds: %zu producers, a window of %u batches of at most %.0f MiB, messages of 64 KiB, "
+        "%" PRIu64 " descriptors",
+        endpoints.count, (unsigned)set->data.win, (double)set->data.max_payload / (1 << 20),
+        descriptors_raise());
     TRY(datafeed_open(&t->feed, t->channel, &endpoints, set->data.max_payload, &feed));
     loop_add(t->loop, channel_fd(t->channel));
     return STATUS_OK;
@@ -215,6 +221,7 @@ metric_rows(struct metric_row rows[METRIC_ROWS], const struct trainer *t, const 
         {"tokens_trained", (double)(told->place.next * t->stream.rows)},
         {"step_seconds", told->step_seconds},
         {"wait_seconds", told->wait_seconds},
+        {"wait_share", told->wait_seconds / (told->wait_seconds + told->step_seconds)},
     };
     size_t count = sizeof all / sizeof all[0];
     memcpy(rows, all, sizeof all);
