@@ -30,15 +30,20 @@ struct scan {
     size_t records; // and how many they are
     bool torn;      // something follows them, and it is not sound
     bool damaged;   // and something sound follows that
+    bool starved;   // no memory to tell
 };
 
-// A sound line as an object, or NULL. lsn 0: any.
+// A sound line as an object, or NULL. lsn 0: any. *starved (only ever set): no memory was there,
+// and NULL says nothing about the line.
 static json_t *
-line_parse(const char *line, size_t bytes, uint64_t lsn)
+line_parse(const char *line, size_t bytes, uint64_t lsn, bool *starved)
 {
     if (bytes > JOURNAL_LINE_MOST || !sealed_is_sound(line, bytes))
         return NULL;
-    json_t *record = json_loadb(line, bytes, JSON_REJECT_DUPLICATES, NULL);
+    json_error_t error;
+    bool none;
+    json_t *record = sealed_load(line, bytes, &error, &none);
+    *starved = *starved || none;
     json_t *number = json_object_get(record, "lsn");
     if (json_is_integer(number) && json_is_string(json_object_get(record, "type")) &&
         (lsn == 0 || (uint64_t)json_integer_value(number) == lsn))
@@ -48,34 +53,32 @@ line_parse(const char *line, size_t bytes, uint64_t lsn)
 }
 
 static bool
-line_is_sound(const char *line, size_t bytes, uint64_t lsn)
+line_is_sound(const char *line, size_t bytes, uint64_t lsn, bool *starved)
 {
-    json_t *record = line_parse(line, bytes, lsn);
+    json_t *record = line_parse(line, bytes, lsn, starved);
     bool sound = record != NULL;
     json_decref(record);
     return sound;
 }
 
-static struct scan
-scan_text(const char *text, size_t bytes)
+static enum status
+scan_text(struct scan *scan, const char *text, size_t bytes, const char *path)
 {
-    struct scan scan = {0, 0, false, false};
-    for (size_t at = 0; at < bytes;) {
+    *scan = (struct scan){0};
+    for (size_t at = 0; at < bytes && !scan->damaged && !scan->starved;) {
         const char *end = memchr(text + at, '\n', bytes - at);
         size_t length = end ? (size_t)(end - text) - at : bytes - at;
-        if (!scan.torn && end && line_is_sound(text + at, length, scan.records + 1)) {
-            scan.records++;
-            scan.sound = at + length + 1;
+        if (!scan->torn && end &&
+            line_is_sound(text + at, length, scan->records + 1, &scan->starved)) {
+            scan->records++;
+            scan->sound = at + length + 1;
         } else {
-            scan.torn = true;
-            if (end && line_is_sound(text + at, length, 0)) { // also: a line before it is gone
-                scan.damaged = true;
-                break;
-            }
+            scan->torn = true; // damaged: also when a line before a sound one is gone
+            scan->damaged = end && line_is_sound(text + at, length, 0, &scan->starved);
         }
         at += length + 1;
     }
-    return scan;
+    return scan->starved ? FAIL(CREATE, "%s: no memory to read it", path) : STATUS_OK;
 }
 
 static enum status
@@ -91,8 +94,10 @@ journal_check(size_t *records, bool *torn, const char *path)
     char *text;
     size_t bytes;
     TRY(file_read(&text, &bytes, path, JOURNAL_MOST));
-    struct scan scan = scan_text(text, bytes);
+    struct scan scan;
+    enum status status = scan_text(&scan, text, bytes, path);
     free(text);
+    TRY(status);
     *records = scan.records;
     *torn = scan.torn;
     return scan.damaged ? damaged(path, &scan) : STATUS_OK;
@@ -188,11 +193,13 @@ salvage_lines(struct journal *j, const char *text, size_t bytes)
         return FAIL(CONFIG, "%s: the path is too long", j->path);
     TRY(file_replace(aside, text, bytes));
     size_t dropped = 0;
+    bool starved = false;
     for (size_t at = 0; at < bytes;) {
         const char *end = memchr(text + at, '\n', bytes - at);
         size_t here = end ? (size_t)(end - text) - at : bytes - at;
-        json_t *record = end ? line_parse(text + at, here, 0) : NULL;
-        enum status status = STATUS_OK;
+        json_t *record = end ? line_parse(text + at, here, 0, &starved) : NULL;
+        enum status status =
+            starved ? FAIL(CREATE, "%s: no memory to mend it", j->path) : STATUS_OK;
         if (record) {
             char type[64];
             snprintf(type, sizeof type, "%s", json_string_value(json_object_get(record, "type")));
@@ -233,7 +240,8 @@ journal_open(struct journal **out, const char *path, bool salvage)
     size_t bytes;
     GOTRY(open_file(j));
     GOTRY(file_read(&text, &bytes, path, JOURNAL_MOST));
-    struct scan scan = scan_text(text, bytes);
+    struct scan scan;
+    GOTRY(scan_text(&scan, text, bytes, path));
     if (scan.damaged && !salvage) {
         status = damaged(path, &scan);
         goto done;
@@ -302,8 +310,11 @@ journal_append(struct journal *journal, const char *type, const char *fields, ..
     json_error_t error;
     va_list args;
     va_start(args, fields);
+    errno = 0;
     json_t *object = json_vpack_ex(&error, 0, fields, args);
     va_end(args);
+    if (!object && errno == ENOMEM)
+        return FAIL(CREATE, "%s: no memory for a record", journal->path);
     if (!object)
         return FAIL(INTERNAL, "%s: a record %s that cannot be packed: %s", journal->path, type,
                     error.text);
@@ -325,7 +336,8 @@ journal_next(json_t **record, struct journal *journal, size_t *at)
         const char *line = journal->text + *at;
         const char *end = memchr(line, '\n', journal->bytes - *at);
         assert(end);
-        *record = line_parse(line, (size_t)(end - line), 0);
+        bool starved = false;
+        *record = line_parse(line, (size_t)(end - line), 0, &starved);
         if (!*record)
             status = FAIL(CREATE, "%s: no memory for a record", journal->path);
         *at += (size_t)(end - line) + 1;

@@ -134,7 +134,10 @@ manifest_parse(struct manifest *out, const char *text, size_t bytes, const char 
     if (bytes == 0 || text[bytes - 1] != '\n' || !sealed_is_sound(text, bytes - 1))
         return FAIL(DAMAGED, "%s: its sum is not that of its bytes", path);
     json_error_t error;
-    json_t *object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+    bool starved;
+    json_t *object = sealed_load(text, bytes, &error, &starved);
+    if (starved)
+        return FAIL(CREATE, "%s: no memory to read it", path);
     if (!object)
         return FAIL(DAMAGED, "%s: at byte %d: %s", path, error.position, error.text);
     enum status status = take_manifest(out, object, path);

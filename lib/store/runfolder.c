@@ -93,11 +93,14 @@ write_holder(struct runfolder *run, const char *instance)
 {
     char host[256] = "";
     gethostname(host, sizeof host - 1);
+    errno = 0;
     json_t *holder =
         json_pack("{s:I, s:s%, s:s, s:I}", "pid", (json_int_t)getpid(), "host", host, strlen(host),
                   "instance", instance, "incarnation", (json_int_t)run->incarnation);
     char *text = holder ? json_dumps(holder, JSON_COMPACT) : NULL;
     json_decref(holder);
+    if (!text && errno == ENOMEM)
+        return FAIL(CREATE, "%s: no memory to open it", run->path);
     if (!text)
         return FAIL(CONFIG, "%s: the name of host or instance is no valid UTF-8", run->path);
     size_t bytes = strlen(text);

@@ -3,6 +3,7 @@
 // order, padded with spaces to a multiple of 8, __metadata__ first.
 #include "lib/base/file.h"
 #include "lib/store/safetensors.h"
+#include "lib/store/sealed.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -83,13 +84,16 @@ static enum status
 plan_header(json_t *header, struct plan *plan, size_t count, const struct text_pair *metadata,
             size_t metadata_count, const char *path)
 {
+    errno = 0;
     if (metadata_count > 0) {
         json_t *object = json_object();
         if (json_object_set_new(header, "__metadata__", object) != 0)
             return FAIL(CREATE, "%s: no memory for its header", path);
         for (size_t i = 0; i < metadata_count; i++)
             if (json_object_set_new(object, metadata[i].key, json_string(metadata[i].value)) != 0)
-                return FAIL(CONFIG, "%s: metadata '%s' is no valid UTF-8", path, metadata[i].key);
+                return errno == ENOMEM ? FAIL(CREATE, "%s: no memory for its header", path)
+                                       : FAIL(CONFIG, "%s: metadata '%s' is no valid UTF-8", path,
+                                              metadata[i].key);
     }
     for (size_t i = 0; i < count; i++) {
         const struct tensor_out *t = plan->order[i];
@@ -97,7 +101,9 @@ plan_header(json_t *header, struct plan *plan, size_t count, const struct text_p
         size_t begin = plan->data_bytes;
         plan->data_bytes += tensor_out_bytes(t);
         if (json_object_set_new(header, t->name, entry_of(t, begin, plan->data_bytes)) != 0)
-            return FAIL(CONFIG, "%s: tensor name '%s' is no valid UTF-8", path, t->name);
+            return errno == ENOMEM
+                       ? FAIL(CREATE, "%s: no memory for its header", path)
+                       : FAIL(CONFIG, "%s: tensor name '%s' is no valid UTF-8", path, t->name);
     }
     return STATUS_OK;
 }
@@ -123,7 +129,7 @@ plan_init(struct plan *plan, const struct tensor_out *tensors, size_t count,
     text = json_dumps(header, JSON_COMPACT | JSON_PRESERVE_ORDER);
     size_t length = text ? strlen(text) : 0;
     plan->header_bytes = (length + 7) / 8 * 8; // the u64 before it has 8 too
-    plan->header = text ? malloc(plan->header_bytes) : NULL;
+    plan->header = text && sealed_reads_back(text, header) ? malloc(plan->header_bytes) : NULL;
     if (!plan->header) {
         status = FAIL(CREATE, "%s: no memory for its header", path);
         goto done;

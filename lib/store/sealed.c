@@ -3,6 +3,7 @@
 #include "lib/base/bytes.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,26 @@ sealed_is_sound(const char *line, size_t bytes)
     return memcmp(line + bytes - SUM_BYTES, sum, SUM_BYTES) == 0;
 }
 
+// Jansson calls a failed allocation a syntax error, or nothing; the C library leaves ENOMEM behind.
+json_t *
+sealed_load(const char *text, size_t bytes, json_error_t *error, bool *starved)
+{
+    errno = 0;
+    json_t *object = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, error);
+    *starved = !object && errno == ENOMEM;
+    return object;
+}
+
+// Jansson's writer may lose a piece of the text when memory is lacking, and say nothing.
+bool
+sealed_reads_back(const char *text, const json_t *object)
+{
+    json_t *back = json_loads(text, JSON_REJECT_DUPLICATES, NULL);
+    bool same = back && json_equal(back, object);
+    json_decref(back);
+    return same;
+}
+
 enum status
 sealed_print(char **line, size_t *bytes, const json_t *object)
 {
@@ -36,7 +57,8 @@ sealed_print(char **line, size_t *bytes, const json_t *object)
     char *body = json_dumps(object, JSON_COMPACT | JSON_PRESERVE_ORDER);
     size_t length = body ? strlen(body) - 1 : 0; // without the last brace
     char *text = body ? malloc(length + SUM_BYTES + 2) : NULL;
-    if (!text) {
+    if (!text || !sealed_reads_back(body, object)) {
+        free(text);
         free(body);
         return FAIL(CREATE, "no memory for a line of JSON");
     }

@@ -13,6 +13,13 @@
 // and a NUL stands behind it. CREATE when out of memory.
 CHECKED enum status sealed_print(char **line, size_t *bytes, const json_t *object);
 
+// Is this what json_dumps should have made of the object?
+bool sealed_reads_back(const char *text, const json_t *object);
+
+// The JSON of a text whose bytes were checked; NULL: it is none, or, with *starved, no memory was
+// there to tell.
+json_t *sealed_load(const char *text, size_t bytes, json_error_t *error, bool *starved);
+
 // Is this (without the line end) a line whose sum is right? Its JSON may still be anything.
 bool sealed_is_sound(const char *line, size_t bytes);
 

@@ -29,7 +29,7 @@ static struct {
     const char *calls, *full;
     uint64_t at;
     long slow_ms;
-    bool ever, cuts, kill_before, kill_after;
+    bool ever, counts_memory, cuts, kill_before, kill_after;
     int error;
     uint64_t *count, own_count;
     int log;
@@ -48,7 +48,8 @@ take_how(const char *how)
     static const struct {
         const char *name;
         int error;
-    } errors[] = {{"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EACCES", EACCES}, {"EINTR", EINTR}};
+    } errors[] = {
+        {"EIO", EIO}, {"ENOSPC", ENOSPC}, {"EACCES", EACCES}, {"EINTR", EINTR}, {"ENOMEM", ENOMEM}};
     plan.error = EIO;
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
         if (strcmp(how, errors[i].name) == 0)
@@ -75,6 +76,7 @@ take_plan(void)
     const char *slow = getenv("FAULTIO_SLOW");
     plan.slow_ms = slow ? strtol(slow, NULL, 10) : 0;
     plan.ever = getenv("FAULTIO_EVER") != NULL;
+    plan.counts_memory = plan.calls && strchr(plan.calls, 'm');
     take_how(how ? how : "EIO");
     if (log && *log)
         plan.log = OPENAT(AT_FDCWD, log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -503,4 +505,48 @@ PUBLIC int
 fallocate64(int fd, int mode, off_t at, off_t bytes)
 {
     return fallocate(fd, mode, at, bytes);
+}
+
+// ---- memory, when 'm' is asked for by name
+
+void *__libc_malloc(size_t bytes);
+void *__libc_calloc(size_t count, size_t bytes);
+void *__libc_realloc(void *old, size_t bytes);
+void *__libc_memalign(size_t align, size_t bytes);
+
+// Counted without the lock: whoever holds it allocates nothing.
+static bool
+memory_fails(void)
+{
+    if (!plan.counts_memory)
+        return false;
+    uint64_t number = __atomic_add_fetch(plan.count, 1, __ATOMIC_RELAXED);
+    if (plan.at == 0 || (plan.ever ? number < plan.at : number != plan.at))
+        return false;
+    errno = ENOMEM;
+    return true;
+}
+
+PUBLIC void *
+malloc(size_t bytes)
+{
+    return memory_fails() ? NULL : __libc_malloc(bytes);
+}
+
+PUBLIC void *
+calloc(size_t count, size_t bytes)
+{
+    return memory_fails() ? NULL : __libc_calloc(count, bytes);
+}
+
+PUBLIC void *
+realloc(void *old, size_t bytes)
+{
+    return memory_fails() ? NULL : __libc_realloc(old, bytes);
+}
+
+PUBLIC void *
+aligned_alloc(size_t align, size_t bytes)
+{
+    return memory_fails() ? NULL : __libc_memalign(align, bytes);
 }

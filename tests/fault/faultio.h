@@ -7,7 +7,8 @@
 //     FAULTIO_CALLS   which calls count: letters of FAULTIO_LETTERS; unset: all
 //     FAULTIO_AT      the n-th of them (from 1) fails; 0 or unset: none
 //     FAULTIO_EVER    set: and all that follow it
-//     FAULTIO_HOW     EIO (the default), ENOSPC, EACCES, EINTR: errno; short: a write or read does
+//     FAULTIO_HOW     EIO (the default), ENOSPC, EACCES, EINTR, ENOMEM: errno; short: a write or
+//     read does
 //                     a half; kill: SIGKILL before the call, killed: after it
 //     FAULTIO_FULL    a file: while it is there, what needs space fails with ENOSPC
 //     FAULTIO_SLOW    each sync takes so many milliseconds longer
@@ -22,6 +23,7 @@
 
 //  o open   d mkdir   w write, pwrite, writev   s fsync, fdatasync   t ftruncate, fallocate
 //  r rename*          u unlink*, remove, rmdir  i read, pread
+// and, only when asked for:  m malloc, calloc, realloc, aligned_alloc (from the first open on)
 #define FAULTIO_LETTERS "odwstrui"
 
 // A record: the head, then the bytes of `from`, of `to` (paths, relative to the root), and of

@@ -1,6 +1,10 @@
 // Every call to the file system fails in turn, once and for ever, while a run is recovered and
-// saved: the old checkpoint loads, or the new one; the process ends with a documented code; nothing
-// is left. label: fault timeout: 900 Invariants: D1 D2 D3 D5 D6 D8 D9
+// saved; and every n-th allocation of memory. The old checkpoint loads, or the new one; the process
+// ends with a documented code; nothing is left.
+//
+// label: fault
+// timeout: 900
+// Invariants: D1 D2 D3 D5 D6 D8 D9 R5
 #include "tests/fault/disk.h"
 
 // What may go wrong, and with which codes a process may then leave. 73: no room, 74: the disk, 77:
@@ -9,6 +13,8 @@ static const struct way {
     const char *how, *calls;
     bool ever;
 } ways[] = {
+    {"ENOMEM", "m", false},
+    {"ENOMEM", "m", true},
     {"EIO", "odwstru", false},
     {"EIO", "odwstru", true},
     {"ENOSPC", "odwst", false},
@@ -73,8 +79,9 @@ whatever_call_fails_nothing_announced_is_lost(void **unused)
     snprintf(counter, sizeof counter, "%.3000s/counter", scratch);
     for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
         uint64_t n = 1;
+        // Allocations are many and much alike: one in eleven.
         while (fail_at(&ways[w], n))
-            n++;
+            n += ways[w].calls[0] == 'm' ? 11 : 1;
         print_message("%s of %s%s: %llu places\n", ways[w].how, ways[w].calls,
                       ways[w].ever ? ", for ever" : "", (unsigned long long)n - 1);
         assert_true(n > 5); // the library is loaded, and sees what we do

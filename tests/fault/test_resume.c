@@ -1,5 +1,6 @@
 // Resume at every step: a run of 60 steps is taken up again from each of its 61 states, through the
 // real checkpoint code, and ends with the same bits; with one thread and with two, which agree.
+//
 // label: fault
 // Invariants: D1 D3 P1 P2
 //

@@ -2,6 +2,7 @@
 // recovers, saves four checkpoints and clears up: from each the newest checkpoint announced is
 // found, or a newer one, whole; and the run goes on.
 //     test_fault_states [SAMPLES [SEED]]       per moment of that life; 32 by default
+//
 // label: fault
 // timeout: 900
 // also: nightly 500
