@@ -149,6 +149,8 @@ live() { # ROUND ipc|tcp KILLS: a whole round, at most so many kills; yields 0 w
     draw 500; next=$((now + 20 + drawn))
     hit
   done
+  peak=0 # of the producer, KiB
+  [ "${again[producer]}" != 0 ] || peak=$(awk '/^VmHWM/ { print $2 }' "/proc/${pid[producer]}/status" 2>/dev/null)
   # Everybody leaves when asked, however things stand.
   for name in "${everybody[@]}"; do
     [ "${again[$name]}" = 0 ] || continue
@@ -170,7 +172,7 @@ live calm ipc 0
 echo "undisturbed: $steps steps of three trainers in $SECONDS s"
 for kind in "${kinds[@]}"; do calm[$kind]=$(farm_digest calm/$kind); [ -n "${calm[$kind]}" ] || bad "no digest of the undisturbed $kind"; done
 [ "${calm[relu]}" != "${calm[topk]}" ] || bad "two kinds have the same weights"
-began=$SECONDS lives=0
+began=$SECONDS lives=0 calm_peak=${peak:-0}
 for ((n = 1; killed < kills && failed == 0; n++)); do
   [ $((n % 2)) = 1 ] && transport=ipc || transport=tcp
   before=$killed
@@ -183,7 +185,9 @@ for ((n = 1; killed < kills && failed == 0; n++)); do
       compgen -G "$folder/eval/core/${kind}_${step}*_eval_results.json" >/dev/null || bad "round $n: $kind has no result of $step"
     done
   done
-  echo "round $n ($transport): $((killed - before)) kills"
+  # However often its trainers come and go, a producer holds what its settings say.
+  [ "${peak:-0}" -le $((calm_peak + 65536)) ] || bad "round $n: the producer held $peak KiB, undisturbed $calm_peak"
+  echo "round $n ($transport): $((killed - before)) kills, producer ${peak:-0} KiB"
   [ $failed = 0 ] && rm -rf "$work/runs/round-$n"
 done
 figures="$killed kills, $stops stops, $terms polite ends, $lives lives in $n rounds, $((SECONDS - began)) s"

@@ -1,4 +1,6 @@
 // Endpoints: which are well formed, which default.
+//
+// Invariants: S2
 #include "config/address.h"
 
 #include <setjmp.h>

@@ -3,6 +3,7 @@
 # timeout: 300
 # Several trainers of different kinds on one producer: coming late, leaving, killed, and the producer killed under
 # them; each ends with the weights and the chain it has when it trains alone.          (P1 P2 P6 D3 L1 L2)
+# Invariants: P1 P2 P6 D3 L1 L2
 . "$(dirname "${BASH_SOURCE[0]}")/farm.bash"
 
 # Alone: each kind with a producer of its own.

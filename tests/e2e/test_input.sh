@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # What bad input gets: one clear line, a documented exit code, nothing half-written.
+# Invariants: D2 D7 S4 R2
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 
 # refused NAME CODE WORDS ARGUMENTS...: osae run ends with CODE and says WORDS in one of its lines

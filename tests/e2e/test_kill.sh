@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Three processes on a real (tiny) model: whatever is killed, interrupted or restarted in the middle,
 # the finished run has the same bits as the undisturbed one. P1 P2 D1 D3 D5 E1 L1.
+# Invariants: P1 P2 D1 D3 D4 D5 E1 L1
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
 
 check "an undisturbed run ends well" osae_run calm

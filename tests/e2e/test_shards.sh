@@ -3,6 +3,7 @@
 # timeout: 300
 # Producers that share one stream: for any number of them the same batches under the same numbers, so the same chain
 # and weights; one of them killed; their number changed between two lives of a run.              (P1 P2 D3 L1)
+# Invariants: P1 P2 D3
 . "$(dirname "${BASH_SOURCE[0]}")/farm.bash"
 
 share() { # S: starts S producers of one stream; their processes in source[], their addresses in $producers

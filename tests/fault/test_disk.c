@@ -4,7 +4,7 @@
 //
 // label: fault
 // timeout: 900
-// Invariants: D1 D2 D3 D5 D6 D8 D9 R5
+// Invariants: D1 D2 D5 D6 D8 D9 R5
 #include "tests/fault/disk.h"
 
 // What may go wrong, and with which codes a process may then leave. 73: no room, 74: the disk, 77:

@@ -4,7 +4,7 @@
 # else) where mounting is allowed, and the errors of one (libfaultio) in any case.
 # label: fault
 # timeout: 600
-# Invariants: D1 D3 D8 D9 R2
+# Invariants: D1 D3 D8 D9 L5
 . "$(dirname "${BASH_SOURCE[0]}")/../e2e/common.bash"
 shim=$bin/libfaultio.so
 if ! [ -f "$shim" ] || grep -q __asan_init "$bin/osae-trainer"; then

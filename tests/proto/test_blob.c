@@ -1,6 +1,8 @@
 // Fetching files as state machines in a small world: a network that loses, repeats and cuts, a
 // server that dies and comes back, files that are deleted or damaged meanwhile. Whatever happens,
 // what was fetched is what lay there, or the client knows that it has nothing. E1 E2.
+//
+// Invariants: E1 E2 R4
 #include "tests/proto/blob_world.h"
 
 // ---- the tests

@@ -1,5 +1,7 @@
 // Files over real sockets and disks: a server in its own thread and context, over ipc and tcp;
 // killed, slow, without the files; a full disk at the client; what an earlier life had fetched. E1.
+//
+// Invariants: E1
 #include "proto/blobfetch.h"
 #include "proto/blobport.h"
 

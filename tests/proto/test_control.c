@@ -1,4 +1,6 @@
 // ctl over real sockets: commands answered once, late, repeated, refused; the roles of endpoints.
+//
+// Invariants: C1 S3 L4
 #include "proto/caller.h"
 #include "proto/control.h"
 

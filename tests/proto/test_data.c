@@ -1,5 +1,7 @@
 // The data plane over real sockets: one producer, trainers in their own threads and contexts, over
 // ipc and tcp; sockets cut and made again; processes that go and come back.
+//
+// Invariants: P1 P2 P4 P6 L1
 #include "proto/datafeed.h"
 #include "proto/dataport.h"
 

@@ -1,4 +1,6 @@
 // Every message: there and back with random values, and nothing but a status for hostile bytes.
+//
+// Invariants: S3 S4
 #include "proto/frame.h"
 
 #include "lib/base/tick.h"

@@ -1,4 +1,6 @@
 // pub over real sockets: what is missed is known exactly, whoever is slow or restarted.
+//
+// Invariants: M1 M2 L3 P6
 #include "proto/publish.h"
 
 #include "tests/proto/socket_kit.h"

@@ -3,6 +3,8 @@
 // also: fault 10000
 // also: nightly 1000000
 // timeout: 900
+//
+// Invariants: P1 P2 P3 P5 P6 P7 D5 L1 L5 R4
 #include "tests/proto/simulator.h"
 
 #include <inttypes.h>

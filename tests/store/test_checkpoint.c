@@ -1,4 +1,6 @@
 // Checkpoint folders: what is written is found again, what is damaged is not, what is kept.
+//
+// Invariants: D1 D2 D4 D6 D8
 #include "lib/base/fault.h"
 #include "lib/base/rng.h"
 #include "lib/base/say.h"

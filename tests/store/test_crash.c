@@ -4,6 +4,8 @@
 // The scenario is a trainer that comes back to a run with a damaged checkpoint, a left-over and a
 // torn journal, saves four times and clears up. Its states are numbered by `next`, so what was
 // announced and what is found can be compared.
+//
+// Invariants: D1 D2 D5 D6 D9
 #include "lib/base/fault.h"
 #include "lib/base/say.h"
 #include "tests/store/training.h"

@@ -1,4 +1,6 @@
 // The journal: its bytes, torn tails, damage in the middle, failed writes and syncs.
+//
+// Invariants: D2 D5 D6
 #include "lib/base/bytes.h"
 #include "lib/base/fault.h"
 #include "lib/base/say.h"

@@ -1,6 +1,8 @@
 // The order of what a checkpoint does to the disk. A kill cannot show a missing fsync, for the
 // kernel lives on; so the calls themselves are watched: this program defines them, and the library
 // that is linked into it calls these.
+//
+// Invariants: D1 D5 D6
 #include "lib/base/say.h"
 #include "tests/store/training.h"
 

@@ -1,4 +1,6 @@
 // The run folder: one writer, its count of incarnations, what it sweeps and what it leaves alone.
+//
+// Invariants: D7 D9
 #include "lib/base/fault.h"
 #include "lib/base/say.h"
 #include "tests/store/training.h"

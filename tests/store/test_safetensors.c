@@ -1,4 +1,6 @@
 // safetensors: the reference writer's bytes, every refusal, cut and flipped files.
+//
+// Invariants: S4 D2
 #include "lib/base/rng.h"
 #include "lib/store/safetensors.h"
 #include "tests/store/scratch.h"
