@@ -24,6 +24,11 @@ YAML
 sed -i -e "s/steps: 120/steps: $steps, when_done: stay/" -e 's/latents: 1024/latents: 256, topk: 16/' \
   -e 's/every_steps: 15/every_steps: 10/' -e 's/core_batches: 1,/core_batches: 1, poll_s: 1,/' "$work/run.yaml"
 
+# Its text is a copy: who edits a page meanwhile changes the stream.
+mkdir "$work/text"
+cp -r docs README.md lib proto "$work/text"
+sed -i -e "s|files: \\[docs, README.md, lib, proto\\]|files: [$work/text]|" -e "s|text: \\[docs\\]|text: [$work/text/docs]|" "$work/run.yaml"
+
 # Numbers from the seed: splitmix64.
 state=$seed
 draw() { # N: sets drawn to 0 .. N-1
