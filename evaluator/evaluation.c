@@ -46,6 +46,7 @@ enum status
 desk_open(struct desk *desk, const struct settings *set, const char *rows)
 {
     *desk = (struct desk){.set = set, .rows = rows};
+    TRY(path_make(set->storage.cache, 0700));
     gemm_threads(set->evaluator.threads);
     TRY(kern_open(&desk->kern, set->evaluator.device, "evaluator.device"));
     TRY(saebench_eval_id(desk->eval_id));

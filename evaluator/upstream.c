@@ -14,6 +14,7 @@
 
 enum {
     ASK_MS = 5000,
+    FIRST_MS = 1500, // of one that may not be there at all
     CLAIM_MS = 3000,
     TELL_MS = 15000,
     RETRY_MS = 1000,
@@ -163,7 +164,8 @@ ask_list(struct upstream *s, struct waiting *out)
 {
     struct msg_cklist ask = {.most = CK_MOST};
     do {
-        TRY(caller_ask(s->caller, MESSAGE_CKLIST, &ask, MESSAGE_CKLISTR, &s->list, ASK_MS));
+        TRY(caller_ask(s->caller, MESSAGE_CKLIST, &ask, MESSAGE_CKLISTR, &s->list,
+                       s->up ? ASK_MS : FIRST_MS));
         for (size_t i = 0; i < s->list.count; i++) {
             if (!s->list.at[i].done)
                 add(out, &s->list.at[i]);
