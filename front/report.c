@@ -1,5 +1,6 @@
 // osae report: what runs came to: scores, courses, the paper's tables.
 #include "front/commands.h"
+#include "front/report_failed.h"
 #include "front/report_html.h"
 #include "front/report_letters.h"
 #include "front/report_page.h"
@@ -24,6 +25,7 @@ print_run(const struct report_run *run, enum table_style style)
     report_page_facts(stdout, run, style);
     TRY(report_page_scores(stdout, run, style));
     TRY(report_letters_print(stdout, run, style));
+    TRY(report_failed(stdout, run, style));
     return report_page_curve(stdout, run, style);
 }
 

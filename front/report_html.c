@@ -1,6 +1,7 @@
 #include "front/report_html.h"
 
 #include "front/report_letters.h"
+#include "front/report_failed.h"
 #include "front/report_page.h"
 #include "front/report_paper.h"
 #include "front/report_plot.h"
@@ -183,6 +184,7 @@ page(FILE *out, const struct report_run *runs, size_t count, bool tables)
         }
         TRY(report_page_scores(out, &runs[i], TABLE_HTML));
         TRY(report_letters_print(out, &runs[i], TABLE_HTML));
+        TRY(report_failed(out, &runs[i], TABLE_HTML));
         if (count == 1)
             TRY(report_page_curve(out, &runs[i], TABLE_HTML));
     }
