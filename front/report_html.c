@@ -1,7 +1,7 @@
 #include "front/report_html.h"
 
-#include "front/report_letters.h"
 #include "front/report_failed.h"
+#include "front/report_letters.h"
 #include "front/report_page.h"
 #include "front/report_paper.h"
 #include "front/report_plot.h"
