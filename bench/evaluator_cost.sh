@@ -11,7 +11,7 @@ work=$(mktemp -d /tmp/osae-cost-XXXXXX)
 export XDG_RUNTIME_DIR=$work/sockets OMP_WAIT_POLICY=passive
 mkdir -m 700 "$XDG_RUNTIME_DIR"
 pids=()
-leave() { kill -CONT "${pids[@]}" 2>/dev/null; kill -9 "${pids[@]}" 2>/dev/null; rm -rf "$work"; }
+leave() { kill -CONT "${pids[@]}" 2>/dev/null; kill -9 "${pids[@]}" 2>/dev/null; wait 2>/dev/null; [ -n "${KEEP:-}" ] || rm -rf "$work"; }
 trap leave EXIT
 other=1; [ "$place" = apart ] || other=0
 cat >"$work/run.yaml" <<YAML
@@ -20,12 +20,12 @@ storage: {cache: $work/cache, runs: $work/runs}
 model: {path: $model, layer: 0}
 text: {files: $text}
 eval: {text: $text, core_batches: 200, core_variance_batches: 2}
-stream: {rows: 1024, shuffle_block: 2, ring_slots: 16, epochs: 1000}
-sae: {latents: 4608, normalize: mean_norm_sqrt_d, tie_init: true}
+stream: {rows: 512, shuffle_block: 2, ring_slots: 16, epochs: 100000}
+sae: {latents: 2304, normalize: mean_norm_sqrt_d, tie_init: true}
 loss: {lambda_s: 1.3}
 curriculum: {recon_end: 5, sparsity_end: 10, theta_steps: 5}
 optimiser: {lr: 1e-3}
-trainer: {steps: 100000, threads: 1}
+trainer: {steps: 20000, threads: 1}
 producer: {threads: 1}
 evaluator: {threads: 1}
 ckpt: {every_steps: 20, every_s: 0}
@@ -41,19 +41,24 @@ start $other osae-evaluator
 evaluator=${pids[2]}
 until grep -q "checkpoint of step 20" "$work/osae-trainer.log" && grep -q "scoring" "$work/osae-evaluator.log"; do
   sleep 1
-  kill -0 "${pids[@]}" || { tail -n 3 "$work"/*.log; exit 1; }
+  for pid in "${pids[@]}"; do kill -0 "$pid" || { tail -n 3 "$work"/*.log; exit 1; }; done
 done
 sleep 5 # the first checkpoint is in work
+trainer=${pids[1]}
+mark() { # KIND: the time, the trainer's ticks of processor time, its steps
+  echo "$1 $(date +%s.%N) $(awk '{ print $14 + $15 }' "/proc/$trainer/stat") $(cat "$work"/runs/cost/metrics/m-*.jsonl | wc -l)"
+}
 for ((round = 0; round < rounds; round++)); do
-  kill -STOP "$evaluator"; sleep 0.5; echo "off $(date +%s.%N)"; sleep "$slice"; echo "end $(date +%s.%N)"
-  kill -CONT "$evaluator"; sleep 0.5; echo "on $(date +%s.%N)"; sleep "$slice"; echo "end $(date +%s.%N)"
+  kill -STOP "$evaluator"; sleep 0.5; mark off; sleep "$slice"; mark end
+  kill -CONT "$evaluator"; sleep 0.5; mark on; sleep "$slice"; mark end
 done >"$work/intervals"
 kill -0 "$evaluator" || { echo "the evaluator ended"; tail -n 3 "$work/osae-evaluator.log"; exit 1; }
 ! grep -q "core: CE score" "$work/osae-evaluator.log" || echo "note: the evaluator finished a checkpoint meanwhile" >&2
 cat "$work"/runs/cost/metrics/m-*.jsonl | jq -r '[.t, .step_seconds] | @tsv' |
   awk -v file="$work/intervals" '
     BEGIN { while ((getline line < file) > 0) { split(line, a, " ")
-              if (a[1] == "end") to[n] = a[2]; else { kind[++n] = a[1]; from[n] = a[2] } } }
+              if (a[1] != "end") { kind[++n] = a[1]; from[n] = a[2]; ticks = a[3]; steps = a[4]; continue }
+              to[n] = a[2]; cpu[kind[n]] += (a[3] - ticks) / 100; done[kind[n]] += a[4] - steps } }
     { for (i = 1; i <= n; i++) if ($1 - $2 > from[i] && $1 < to[i]) {
         k = kind[i]; count[k]++; sum[k] += $2; all[k, count[k]] = $2 } }
     function median(k,   i, j, v, m) {
@@ -65,4 +70,6 @@ cat "$work"/runs/cost/metrics/m-*.jsonl | jq -r '[.t, .step_seconds] | @tsv' |
       a = median("off"); b = median("on")
       printf "step: %.4f s without (%d steps), %.4f s with the evaluator at work (%d): %+.1f %% (median), %+.1f %% (mean)\n",
         a, count["off"], b, count["on"], 100 * (b / a - 1),
-        100 * (sum["on"] / count["on"] / (sum["off"] / count["off"]) - 1) }'
+        100 * (sum["on"] / count["on"] / (sum["off"] / count["off"]) - 1)
+      printf "processor time of a step: %.4f s without, %.4f s with: %+.1f %%\n", cpu["off"] / done["off"],
+        cpu["on"] / done["on"], 100 * (cpu["on"] / done["on"] / (cpu["off"] / done["off"]) - 1) }'
