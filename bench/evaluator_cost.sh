@@ -61,15 +61,15 @@ cat "$work"/runs/cost/metrics/m-*.jsonl | jq -r '[.t, .step_seconds] | @tsv' |
               to[n] = a[2]; cpu[kind[n]] += (a[3] - ticks) / 100; done[kind[n]] += a[4] - steps } }
     { for (i = 1; i <= n; i++) if ($1 - $2 > from[i] && $1 < to[i]) {
         k = kind[i]; count[k]++; sum[k] += $2; all[k, count[k]] = $2 } }
-    function median(k,   i, j, v, m) {
+    function median(k,   i, j, v, m) { # by insertion
       m = count[k]
       for (i = 2; i <= m; i++) { v = all[k, i]; for (j = i - 1; j >= 1 && all[k, j] > v; j--) all[k, j + 1] = all[k, j]; all[k, j + 1] = v }
       return m % 2 ? all[k, (m + 1) / 2] : (all[k, m / 2] + all[k, m / 2 + 1]) / 2
     }
     END { if (!count["on"] || !count["off"]) { print "no steps were measured"; exit 1 }
-      a = median("off"); b = median("on")
+      without = median("off"); with = median("on")
       printf "step: %.4f s without (%d steps), %.4f s with the evaluator at work (%d): %+.1f %% (median), %+.1f %% (mean)\n",
-        a, count["off"], b, count["on"], 100 * (b / a - 1),
+        without, count["off"], with, count["on"], 100 * (with / without - 1),
         100 * (sum["on"] / count["on"] / (sum["off"] / count["off"]) - 1)
       printf "processor time of a step: %.4f s without, %.4f s with: %+.1f %%\n", cpu["off"] / done["off"],
         cpu["on"] / done["on"], 100 * (cpu["on"] / done["on"] / (cpu["off"] / done["off"]) - 1) }'
