@@ -177,7 +177,7 @@ sim_run_client(struct sim *sim, size_t t)
         struct cursor cursor = {.next = trainer->disk_next,
                                 .last_hash = trainer->disk_hash,
                                 .seen = trainer->disk_next > 0};
-        dataclient_start(trainer->client, cursor, sim->steps);
+        dataclient_start(trainer->client, cursor, trainer->steps);
         sim_run_client(sim, t);
         return;
     }

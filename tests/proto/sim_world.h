@@ -98,6 +98,7 @@ struct sim_trainer {
     struct taken pending[WINDOW_MOST];
     size_t pending_first, pending_count;
     bool busy, started, saving;
+    uint64_t steps;   // it wants
     uint64_t applied; // next, as the optimiser counts
     struct hash128 chain;
     uint64_t last_hash;

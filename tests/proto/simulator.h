@@ -71,7 +71,7 @@ sim_computed(struct sim *sim, size_t t)
                   "P2: another chain after %llu batches", (unsigned long long)trainer->applied);
     }
     dataclient_applied(trainer->client, taken.seq);
-    if (trainer->applied % sim->save_every == 0 || trainer->applied == sim->steps)
+    if (trainer->applied % sim->save_every == 0 || trainer->applied == trainer->steps)
         sim_save(sim, t);
 }
 
@@ -216,7 +216,7 @@ sim_handle(struct sim *sim, struct sim_event *event)
             trainer->disk_chain = event->saved_chain;
             dataclient_durable(trainer->client, event->saved_next);
         }
-        if (trainer->applied == sim->steps && trainer->disk_next < sim->steps)
+        if (trainer->applied == trainer->steps && trainer->disk_next < trainer->steps)
             sim_save(sim, event->trainer);
         sim_run_client(sim, event->trainer);
         break;
@@ -304,6 +304,8 @@ sim_settle(struct sim *sim)
             snprintf(set->group, sizeof set->group, "farm");
             set->group_size = (uint16_t)(sim_below(sim, 2) * sim->trainers);
         }
+        // Some end earlier, and linger while the others go on.
+        sim->trainer[t].steps = sim->steps - sim_below(sim, 2) * sim_below(sim, sim->steps);
         sim->trainer[t].disk_chain = sim->stream.id;
     }
 }
@@ -312,7 +314,7 @@ static inline bool
 sim_over(const struct sim *sim)
 {
     for (size_t t = 0; t < sim->trainers; t++)
-        if (sim->trainer[t].disk_next < sim->steps)
+        if (sim->trainer[t].disk_next < sim->trainer[t].steps)
             return false;
     return true;
 }
@@ -423,7 +425,7 @@ sim_live(struct sim *sim, uint64_t seed, enum plant plant)
         sim_handle(sim, &event);
     }
     for (size_t t = 0; t < sim->trainers; t++)
-        SIM_CHECK(sim, hash128_same(sim->trainer[t].disk_chain, sim->chain[sim->steps]),
+        SIM_CHECK(sim, hash128_same(sim->trainer[t].disk_chain, sim->chain[sim->trainer[t].steps]),
                   "P2: t%zu ended with another chain", t);
     sim_free(sim);
     return true;
