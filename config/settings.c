@@ -12,6 +12,7 @@ static const char *const barriers[] = {"fail", "start", NULL};
 static const char *const dones[] = {"exit", "stay", NULL};
 static const char *const fetches[] = {"auto", "always", NULL};
 static const char *const profiles[] = {"full", "quick", NULL};
+static const char *const pools[] = {"mean", "max", NULL};
 static const char *const mismatches[] = {"fail", "warn", NULL};
 
 #define ROW(member_, preset_, low_, high_, choices_, flags_, unit_, doc_)                          \
@@ -142,6 +143,15 @@ const struct field settings_rows[] = {
     SWITCH(eval.exclude_special, "true", 0, "keep bos, eos and pad positions as they are when splicing"),
     WORD  (eval.absorption,      "final", 0, "first-letter absorption: off, final, all, every:N or at:STEP,STEP,..."),
     PICK  (eval.profile,         "full", profiles, 0, "of absorption: full (SAEBench's), or quick (8000 words, 3 examples: not comparable)"),
+    WORD  (eval.probing,         "off", 0, "sparse probing: off, final, all, every:N or at:STEP,STEP,..."),
+    WORD  (eval.probe_sets,      "", PATH, "labelled texts to probe: .jsonl files, or folders of them"),
+    WORD  (eval.probing_k,       "1, 2, 5", 0, "probe the best K latents, for each of these K: 1, 2, 5, 10, 20, 50, 100"),
+    PICK  (eval.probing_pool,    "mean", pools, 0, "of a text: the mean over its tokens, or the largest value"),
+    NUMBER(eval.probing_train,   "4000", 2, 1e6, 0, "texts", "of a task, to train on"),
+    NUMBER(eval.probing_test,    "1000", 2, 1e6, 0, "texts", "of a task, to test on"),
+    NUMBER(eval.probing_classes, "0", 0, 64, 0, "classes", "at most so many of a set, the largest; 0: all"),
+    NUMBER(eval.probing_share,   "0.5", 0.01, 0.99, 0, NULL, "share of positives in a task"),
+    NUMBER(eval.probing_skip,    "0", 0, 1e6, 0, "bytes", "dropped from the front of texts of the sets named code"),
     NUMBER(eval.poll_s,          "30", 1, DAY_S, 0, "s", "look for new checkpoints at least this often"),
     NUMBER(eval.max_attempts,    "3", 1, 100, 0, NULL, "give an evaluation up after so many failures"),
     NUMBER(eval.claim_ttl_s,     "120", 1, 3600, 0, "s", "a silent evaluator's checkpoint is another's after so long"),

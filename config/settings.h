@@ -139,6 +139,7 @@ struct settings_metrics {
 };
 
 enum set_profile { SET_PROFILE_FULL, SET_PROFILE_QUICK };
+enum set_pool { SET_POOL_MEAN, SET_POOL_MAX };
 
 struct settings_eval {
     struct texts text;
@@ -147,6 +148,11 @@ struct settings_eval {
     bool exclude_special;
     uint32_t poll_s, max_attempts, claim_ttl_s;
     int fetch; // enum set_fetch
+    char probing[SCHEDULE_BYTES]; // read it with schedule_parse
+    struct texts probe_sets, probing_k;
+    int probing_pool; // enum set_pool
+    uint32_t probing_train, probing_test, probing_classes, probing_skip;
+    double probing_share;
     char absorption[SCHEDULE_BYTES]; // read it with schedule_parse
     int profile;                     // enum set_profile
 };

@@ -8,6 +8,7 @@
 
 const struct evaluation *const evaluations[EVALUATIONS] = {
     &evaluation_core,
+    &evaluation_probing,
     &evaluation_absorption,
 };
 

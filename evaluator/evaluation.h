@@ -63,10 +63,10 @@ struct evaluation {
                        const struct score_watch *watch);
 };
 
-extern const struct evaluation evaluation_core, evaluation_absorption;
+extern const struct evaluation evaluation_core, evaluation_probing, evaluation_absorption;
 
 // Cheap ones first: a checkpoint's evaluations are made in this order.
-enum { EVALUATIONS = 2 };
+enum { EVALUATIONS = 3 };
 extern const struct evaluation *const evaluations[EVALUATIONS];
 
 #endif

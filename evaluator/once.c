@@ -157,6 +157,16 @@ budget(struct settings *set, uint64_t tokens)
     set->eval.core_variance_batches = rest > 1000000 ? 1000000 : (uint32_t)rest;
 }
 
+// Who names an evaluation wants it, whatever the schedule of a run says.
+static void
+switch_on(struct settings *set, const char *only)
+{
+    if (only && strstr(only, "probing") && strcmp(set->eval.probing, "off") == 0)
+        snprintf(set->eval.probing, sizeof set->eval.probing, "all");
+    if (only && strstr(only, "absorption") && strcmp(set->eval.absorption, "off") == 0)
+        snprintf(set->eval.absorption, sizeof set->eval.absorption, "all");
+}
+
 // The file that is named; else the settings of the run that the first SAE is a checkpoint of, when
 // the command names no model; what is missing comes from the SAE.
 static enum status
@@ -189,6 +199,7 @@ settings_of(struct config **out, const struct asked *asked, const struct named_s
     }
     if (asked->budget)
         budget(set, asked->budget);
+    switch_on(set, asked->only);
     return STATUS_OK;
 }
 
@@ -264,6 +275,15 @@ examine(struct named *values, const struct desk *desk, size_t row, void *state,
     return STATUS_OK;
 }
 
+// "probing" is short for sparse_probing.
+static bool
+names(const char *kind, const char *word)
+{
+    size_t length = strlen(kind), tail = strlen(word);
+    return strcmp(kind, word) == 0 || (length > tail && kind[length - tail - 1] == '_' &&
+                                       strcmp(kind + length - tail, word) == 0);
+}
+
 // Which rows are asked for: --only, else the first, which is cheap and always there.
 static enum status
 pick_rows(bool asked[EVALUATIONS], const char *only)
@@ -273,7 +293,7 @@ pick_rows(bool asked[EVALUATIONS], const char *only)
         return FAIL(USAGE, "osae eval: --only %.40s...: too long", only);
     for (char *word; (word = strsep(&left, ",")) != NULL;) {
         size_t row = 0;
-        while (row < EVALUATIONS && strcmp(evaluations[row]->kind, word) != 0)
+        while (row < EVALUATIONS && !names(evaluations[row]->kind, word))
             row++;
         if (row < EVALUATIONS) {
             asked[row] = true;

@@ -1,5 +1,5 @@
-// score_inside: what score.c (what is held) and score_sae.c (how it is measured) share; nobody else
-// includes it.
+// score_inside: what score.c (what is held) and score_sae.c (how it is measured) share; of its
+// functions evaluation_probing.c uses the two that take memory.
 #ifndef EVALUATOR_SCORE_INSIDE_H
 #define EVALUATOR_SCORE_INSIDE_H
 

@@ -105,7 +105,7 @@ eval_command(int argc, char *const *argv)
 {
     const char *config = NULL, *model = NULL, *tokens = NULL, *layer = NULL, *only = NULL,
                *out = NULL;
-    struct words text = {0}, sets = {0}, saes = {0}, named = {0};
+    struct words text = {0}, probe = {0}, sets = {0}, saes = {0}, named = {0};
     const struct flag flags[] = {
         {"--sae", "SAE", "the same as naming it alone", .words = &named},
         {"--model", "PATH", "the language model: a folder, or a .gguf file", .text = &model},
@@ -115,7 +115,9 @@ eval_command(int argc, char *const *argv)
         {"--tokens", "N|FILE",
          "so many tokens of it; or, not text, rows of ids: {\"input_ids\": [...]}",
          .text = &tokens},
-        {"--only", "LIST", "which evaluations, of: core", .text = &only},
+        {"--only", "LIST", "which evaluations: core, absorption, probing (default: core)",
+         .text = &only},
+        {"--probe", "FILE", "labelled texts to probe: .jsonl, or folders of them", .words = &probe},
         {"--out", "DIR", "where the results go (default: eval/ of the run, or here)", .text = &out},
         {"--config", "FILE", "settings of a run", .text = &config},
         {"--set", "KEY=VALUE", "a setting, as eval.core_batches=200", .words = &sets},
@@ -142,6 +144,7 @@ eval_command(int argc, char *const *argv)
     GOTRY(add_set(args, "model.layer", layer));
     GOTRY(add_set(args, "eval.out", out));
     GOTRY(add_list(args, "eval.text", &text));
+    GOTRY(add_list(args, "eval.probe_sets", &probe));
     for (size_t i = 0; i < sets.count; i++) {
         add(args, "--set");
         add(args, sets.at[i]);

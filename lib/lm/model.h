@@ -57,6 +57,9 @@ CHECKED enum status model_below(struct model *model, const uint32_t *ids, size_t
 // of unequal length are filled up with any id. x has room for [n * context x d]; [n x d] is told.
 CHECKED enum status model_below_at(struct model *model, const uint32_t *ids, size_t n,
                                    size_t context, const uint32_t *at, float *x);
+// Every position of contexts of `context` <= C tokens, as many as fill the buffers, as above.
+CHECKED enum status model_below_short(struct model *model, const uint32_t *ids, size_t n,
+                                      size_t context, float *x);
 // y [n*C x d]: what the head reads, from the stream at the hook. y may be x. Only when `whole`.
 void model_above(struct model *model, const float *x, size_t n, float *y);
 // logits [rows x V] of any rows of y, final softcap included. Only when `whole`. Callers choose

@@ -232,6 +232,14 @@ model_below_at(struct model *m, const uint32_t *ids, size_t n, size_t context, c
     return below(m, ids, &(struct wanted){n, context, at}, x);
 }
 
+enum status
+model_below_short(struct model *m, const uint32_t *ids, size_t n, size_t context, float *x)
+{
+    assert(context >= 1 && context <= m->set.context);
+    assert(n >= 1 && n <= m->set.batch_contexts * m->set.context / context);
+    return below(m, ids, &(struct wanted){n, context, NULL}, x);
+}
+
 void
 model_above(struct model *m, const float *x, size_t n, float *y)
 {

@@ -216,7 +216,7 @@ bad_input_is_one_line(void **unused)
         {"gone", STATUS_MISSING, "gone: No such file or directory"},
         {"sae", STATUS_CONFIG, "osae eval: --text is missing: "},
         {"sae --tokens 0", STATUS_USAGE, "osae eval: --tokens 0: wanted a number above 0"},
-        {"sae --only corn", STATUS_USAGE, "osae eval: --only corn: wanted some of: core"},
+        {"sae --only corn", STATUS_USAGE, "osae eval: --only corn: wanted some of: core, "},
         {"sae --tokens gone.jsonl", STATUS_MISSING, "gone.jsonl: "},
         {"nowhere --tokens rows.jsonl", STATUS_CONFIG,
          "nowhere does not say which block's output it reads (hook ''): --layer is missing"},
