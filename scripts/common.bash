@@ -75,14 +75,15 @@ pip_command() { # CACHE -> words of the command, one a line
     fi
 }
 
-# fetch_wheel NAME VERSION FILE INTO: FILE of a PyPI release, whole or not at all.
+# fetch_wheel NAME VERSION FILE INTO [--no-binary]: FILE of a PyPI release, whole or not at all; its source archive
+# with --no-binary.
 fetch_wheel() {
-    local name=$1 version=$2 file=$3 into=$4 temp pip
+    local name=$1 version=$2 file=$3 into=$4 kind=${5:---only-binary} temp pip
     mapfile -t pip < <(pip_command "$(cache_root)")
     [ ${#pip[@]} -gt 0 ] || exit 69
     temp=$(mktemp -d "$into/tmp.XXXXXX")
     if ! "${pip[@]}" --no-input --disable-pip-version-check --no-cache-dir -q download --no-deps \
-        --only-binary :all: -d "$temp" "$name==$version" >"$temp/log" 2>&1; then
+        "$kind" :all: -d "$temp" "$name==$version" >"$temp/log" 2>&1; then
         local words
         words=$(last_words "$temp/log")
         rm -rf -- "$temp"

@@ -99,89 +99,15 @@ need_space "$cache" "$([ "$profile" = open ] || [ ${#accepted[@]} -gt 0 ] && ech
 began=$(date +%s)
 
 # --- packages -----------------------------------------------------------------------------------------
-# got.tsv, one line a package fetched: PACKAGE VERSION FILE BYTES SHA256. pins.tsv has the same columns.
-pins=$scripts/text/pins.tsv got=$dl/got.tsv
-touch "$got"
-row_of() { awk -F '\t' -v p="$2" '$1 == p { print; exit }' "$1"; }
-# Prints the file of a package if it is in the cache and undamaged.
-cached() { # PACKAGE
-    local row file sha
-    row=$(row_of "$got" "$1")
-    [ -n "$row" ] || return 1
-    IFS=$'\t' read -r _ _ file _ sha <<<"$row"
-    [ -f "$dl/$file" ] || return 1
-    [ "$(sha256_of "$dl/$file")" = "$sha" ] || {
-        say "$dl/$file: damaged since it was fetched; fetching it again"
-        rm -f -- "$dl/$file"
-        return 1
-    }
-    printf '%s\n' "$dl/$file"
-}
-note() { # PACKAGE VERSION FILE: into got.tsv, checked against the pin
-    local sha pin pinned_version pinned_file pinned_sha
-    sha=$(sha256_of "$dl/$3")
-    pin=$(row_of "$pins" "$1")
-    IFS=$'\t' read -r _ pinned_version pinned_file _ pinned_sha <<<"$pin"
-    if [ -z "$pin" ]; then
-        say "$1 $2: not in text/pins.tsv: taken as it came"
-    elif [ "$3" = "$pinned_file" ]; then
-        [ "$sha" = "$pinned_sha" ] || {
-            rm -f -- "$dl/$3"
-            die 65 "$1: SHA-256 of $3 is $sha, wanted $pinned_sha: what came is not the package that was pinned"
-        }
-    else
-        say "$1 is $2 here, $pinned_version in text/pins.tsv: the text may differ a little from the one measured"
-    fi
-    { awk -F '\t' -v p="$1" '$1 != p' "$got"; printf '%s\t%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$(bytes_of "$dl/$3")" "$sha"; } >"$got.tmp"
-    mv -f -- "$got.tmp" "$got"
-}
+. "$scripts/packages.bash"
 mapfile -t packages < <(awk '{ n = split($3, p, ","); for (i = 1; i <= n; i++) if (!seen[p[i]]++) print p[i] }' <<<"$mix")
-debs=() others=()
-for package in "${packages[@]}"; do
-    cached "$package" >/dev/null && continue
-    case $package in
-    deb:*) debs+=("${package#deb:}") ;;
-    npm:*@*.* | pypi:*@*.*) others+=("$package") ;;
-    *) die 65 "$table: package '$package' is none of deb:NAME, npm:NAME@VERSION, pypi:NAME@VERSION" ;;
-    esac
-done
-if [ ${#debs[@]} -gt 0 ]; then
-    say "fetching ${#debs[@]} Debian packages"
-    came=$(fetch_debs "$dl" "${debs[@]}")
-    while IFS= read -r file; do
-        note "deb:${file%%_*}" "$(dpkg-deb -f "$dl/$file" Version)" "$file"
-    done <<<"$came"
-fi
-for package in ${others[@]+"${others[@]}"}; do
-    IFS=$'\t' read -r _ version file _ <<<"$(row_of "$pins" "$package")"
-    [ -n "${file:-}" ] || die 65 "$pins: no pin for $package"
-    base=${package#*:}
-    say "fetching $package"
-    case $package in
-    npm:*) fetch_npm "${base%@*}" "$version" "$file" "$dl" ;;
-    pypi:*) fetch_wheel "${base%@*}" "$version" "$file" "$dl" ;;
-    esac
-    note "$package" "$version" "$file"
-done
+fetch_packages "${packages[@]}"
 
 # --- text ---------------------------------------------------------------------------------------------
 work=$(mktemp -d "$cache/text-work.XXXXXX")
 trap 'rm -rf -- "$work"' EXIT
 trap 'kill $(jobs -p) 2>/dev/null; die 75 "interrupted: run again to go on"' INT TERM
 
-# unpack PACKAGE FOLDER PATTERN: the members that match, unfolded where they are archives themselves.
-unpack() {
-    local file
-    file=$(cached "$1") || die 65 "$1: its file is gone"
-    case $file in
-    *.deb) dpkg-deb --fsys-tarfile "$file" | tar -x -f - -C "$2" --no-same-owner --wildcards "./$3" ;;
-    *.tgz) tar -x -z -f "$file" -C "$2" --no-same-owner --wildcards "$3" 2>/dev/null ;;
-    *.whl) unzip -q "$file" "$3" -d "$2" ;;
-    esac
-    find "$2" -type f -name '*.gz' -exec gzip -d {} +
-    find "$2" -type f -name '*.dz' -exec gzip -d -S .dz {} +
-    find "$2" -type f -name '*.zip' -exec sh -c 'unzip -q -p "$1" >"$1.txt" && rm "$1"' - {} \;
-}
 # make_source SOURCE CAP PACKAGES READER PATTERN: $work/SOURCE.rows with at most CAP bytes of training text
 # and CAP/12 of held-out text, whole documents in the order of their hashes, the last one cut.
 make_source() {

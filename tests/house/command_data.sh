@@ -5,7 +5,7 @@ osae=${1:-}/osae
 [ -x "$osae" ] || exit 77
 
 mkdir "$scratch/scripts"
-for name in fetch-text fetch-model; do
+for name in fetch-text fetch-probe fetch-model; do
     printf 'printf "%%s|" "%s" "$@"; exit 69\n' $name >"$scratch/scripts/$name.sh"
 done
 data() {
@@ -19,6 +19,10 @@ data --profile open --accept a --out 'a b' --accept c --skip s --sources t
 expect 'all flags' "$code $out$err" '69 fetch-text|--profile|open|--out|a b|--sources|t|--accept|a|--accept|c|--skip|s|'
 data --list
 expect 'list' "$code $out$err" '69 fetch-text|--list|'
+data --probe --accept a --skip s --list
+expect 'probe' "$code $out$err" '69 fetch-probe|--accept|a|--skip|s|--list|'
+data --probe --profile open
+expect 'probe and a profile' "$code $out $err" '64  *--probe has no profiles*'
 data --model smollm2
 expect 'model' "$code $out$err" '69 fetch-model|smollm2|'
 data --model smollm2 --profile open
