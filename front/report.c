@@ -5,6 +5,7 @@
 #include "front/report_letters.h"
 #include "front/report_page.h"
 #include "front/report_paper.h"
+#include "front/report_probing.h"
 #include "lib/base/flags.h"
 #include "lib/base/say.h"
 
@@ -26,6 +27,7 @@ print_run(const struct report_run *run, enum table_style style)
     TRY(report_page_scores(stdout, run, style));
     TRY(report_letters_print(stdout, run, style));
     TRY(report_failed(stdout, run, style));
+    TRY(report_probing_print(stdout, run, style));
     return report_page_curve(stdout, run, style);
 }
 

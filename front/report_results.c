@@ -80,6 +80,37 @@ add_absorption(struct report_run *run, const char *path, uint64_t step)
     return STATUS_OK;
 }
 
+// Only the newest step's is kept, and of that the newest.
+static enum status
+add_probing(struct report_run *run, const char *path, uint64_t step)
+{
+    struct probing_file *file = calloc(1, sizeof *file);
+    if (!file)
+        return FAIL(CREATE, "no memory for a result");
+    if (saebench_probing_read(file, path) != STATUS_OK) {
+        report_run_leave_out(run);
+        free(file);
+        return STATUS_OK;
+    }
+    file->step = step;
+    bool shared = run->config && run->config->set.eval.out[0];
+    const struct probing_file *had = run->probing;
+    bool older =
+        had && (step < had->step || (step == had->step && file->created_ms < had->created_ms));
+    if (older || (shared && strcmp(file->run, run->name) != 0)) {
+        probing_file_release(file);
+        free(file);
+        return STATUS_OK;
+    }
+    for (size_t s = 0; s < file->count; s++)
+        words_clean(file->sets[s].name);
+    if (run->probing)
+        probing_file_release(run->probing);
+    free(run->probing);
+    run->probing = file;
+    return STATUS_OK;
+}
+
 // NAME_step-000000000186_eval_results.json
 static bool
 step_of_name(uint64_t *step, const char *name)
@@ -103,6 +134,8 @@ read_result(struct report_run *run, const char *kind, const char *folder, const 
         return add_score(run, path);
     if (!step_of_name(&step, name))
         return STATUS_OK;
+    if (strcmp(kind, "sparse_probing") == 0)
+        return add_probing(run, path, step);
     return add_absorption(run, path, step);
 }
 
@@ -152,6 +185,7 @@ report_results_read(struct report_run *run)
 {
     TRY(read_results(run, "core"));
     TRY(read_results(run, "absorption"));
+    TRY(read_results(run, "sparse_probing"));
     if (run->score_count)
         qsort(run->scores, run->score_count, sizeof *run->scores, by_score_step);
     if (run->absorption_count)

@@ -283,6 +283,10 @@ report_run_release(struct report_run *run)
     free(run->curve);
     free(run->scores);
     free(run->absorptions);
+    if (run->probing)
+        probing_file_release(run->probing);
+    free(run->probing);
+    run->probing = NULL;
     run->curve = NULL;
     run->scores = NULL;
     run->absorptions = NULL;

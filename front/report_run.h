@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "lib/interop/saebench_absorption.h"
+#include "lib/interop/saebench_probing.h"
 
 // A line of RUN/metrics: one a step, the newest where a step was computed again after a resume.
 struct curve_point {
@@ -43,6 +44,7 @@ struct report_run {
     struct report_score *scores; // by step
     size_t absorption_count, absorption_room;
     struct absorption_file *absorptions; // by step
+    struct probing_file *probing;        // of the newest step that was probed, or NULL
     size_t unreadable;                   // files that were left out; each was said
 };
 
