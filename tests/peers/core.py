@@ -124,6 +124,7 @@ def main():
         fine = worst <= allowed
         passed, failed = passed + fine, failed + (not fine)
         print(f"{'each latent: ' + key:38} {'':14} {'':14} {worst:11.2g} {allowed:9.1g}{'' if fine else '  FAILED'}")
+    passed += saebench.accepts(ours)
     print(f"{'seconds':38} {our_seconds:14.1f} {their_seconds:14.1f}")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0

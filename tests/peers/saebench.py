@@ -136,3 +136,39 @@ def core(model, sae, rows, folder, batch, core_batches, variance_batches):
     assert len(got) == 1, "SAEBench failed; its log says why"
     name = [n for n in os.listdir(folder) if n.endswith("_eval_results.json")][0]
     return json.load(open(os.path.join(folder, name)))
+
+
+def probing(model, sae, sets, folder, train, test):
+    """SAEBench's sparse probing on sets {name: rows of {"text", "label", "split"}}, `train` and `test` texts a task."""
+    import sae_bench.evals.sparse_probing.main as main
+    import sae_bench.sae_bench_utils.dataset_info as info
+    import sae_bench.sae_bench_utils.dataset_utils as data
+    from sae_bench.evals.sparse_probing.eval_config import SparseProbingEvalConfig
+
+    main.HookedTransformer = Prepared(model)
+    for name, rows in sets.items():
+        info.chosen_classes_per_dataset[name] = sorted({row["label"] for row in rows})
+    data.get_multi_label_train_test_data = lambda name, *_, **__: tuple(
+        {c: [row["text"] for row in sets[name] if row["label"] == c and row["split"] == side]
+         for c in info.chosen_classes_per_dataset[name]} for side in ("train", "test"))
+    config = SparseProbingEvalConfig(model_name=model.cfg.model_name, dataset_names=list(sets), llm_batch_size=16,
+                                     llm_dtype="float32", probe_train_set_size=train, probe_test_set_size=test,
+                                     k_values=[1, 2, 5])
+    main.run_eval(config, [("peer", sae)], "cpu", folder, force_rerun=True, save_activations=False,
+                  artifacts_path=os.path.join(folder, "artifacts"))
+    result = [n for n in os.listdir(folder) if n.endswith("_eval_results.json")][0]
+    return json.load(open(os.path.join(folder, result)))
+
+
+def accepts(result):
+    """Does SAEBench's own schema take this file of ours?"""
+    import sae_bench.evals.absorption.eval_output as absorption
+    import sae_bench.evals.core.eval_output as core
+    import sae_bench.evals.sparse_probing.eval_output as probing_output
+
+    schema = {"core": core.CoreEvalOutput, "absorption_first_letter": absorption.AbsorptionEvalOutput,
+              "sparse_probing": probing_output.SparseProbingEvalOutput}[result["eval_type_id"]]
+    from pydantic import TypeAdapter
+
+    TypeAdapter(schema).validate_python(result)
+    return True
