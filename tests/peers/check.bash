@@ -57,6 +57,8 @@ if [ -n "$model" ] && [ -n "$newest" ] && [ -n "$text" ]; then
     layer=$(sed -n 's/^  layer: \([0-9]*\).*/\1/p' "$run/config.yaml")
     OSAE_PEER_TEXT=$text compare "core on SmolLM2" "$here/core.py" "$osae" "$work/smollm2" SmolLM2-135M "$model" 0 \
         "$layer" "$newest"
+    compare "absorption on SmolLM2" "$here/absorption.py" "$osae" "$work/smollm2-absorption" SmolLM2-135M "$model" 0 \
+        "$layer" "$newest"
 else
     say "SmolLM2 is left out: it needs what \`make quickstart\` leaves (model, text, runs/quickstart)"
 fi
