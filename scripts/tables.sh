@@ -39,6 +39,7 @@ if [ -n "$steps" ]; then
 fi
 last=${steps:-$all}
 runs=$(value storage.runs)
+absorption=$(value eval.absorption)
 
 # row NAME [FILE [KEY=VALUE...]]
 names=()
@@ -47,8 +48,9 @@ row() {
     [ $# -lt 2 ] || shift
     shift
     names+=("$name")
-    printf -v result '%s/%s/eval/core/%s_step-%012d_eval_results.json' "$runs" "$name" "$name" "$last"
-    if [ -f "$result" ]; then
+    printf -v result '%s_step-%012d_eval_results.json' "$name" "$last"
+    if [ -f "$runs/$name/eval/core/$result" ] &&
+        { [ "$absorption" = off ] || [ -f "$runs/$name/eval/absorption/$result" ]; }; then
         say "$name: finished before"
         return
     fi

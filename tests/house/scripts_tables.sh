@@ -47,10 +47,14 @@ for key in curriculum.recon_end curriculum.sparsity_end curriculum.theta_steps o
 done
 expect 'short' "$(line_of "tables-orthogonal-$half")" "*$want"
 
-# What is finished is not run again.
+# What is finished is not run again; a run that lacks one of its results is.
 : >"$scratch/runs.log"
-mkdir -p "$scratch/runs/tables-topk/eval/core"
-touch "$scratch/runs/tables-topk/eval/core/tables-topk_step-$(printf %012d "$all")_eval_results.json"
+for kind in core absorption; do
+    mkdir -p "$scratch/runs/tables-topk/eval/$kind"
+    touch "$scratch/runs/tables-topk/eval/$kind/tables-topk_step-$(printf %012d "$all")_eval_results.json"
+done
+mkdir -p "$scratch/runs/tables-standard/eval/core"
+touch "$scratch/runs/tables-standard/eval/core/tables-standard_step-$(printf %012d "$all")_eval_results.json"
 run_tables
 expect 'six runs' "$(wc -l <"$scratch/runs.log")" 6
 expect 'said' "$err" '*tables: tables-topk: finished before*'
