@@ -26,8 +26,8 @@ print_run(const struct report_run *run, enum table_style style)
     report_page_facts(stdout, run, style);
     TRY(report_page_scores(stdout, run, style));
     TRY(report_letters_print(stdout, run, style));
-    TRY(report_failed(stdout, run, style));
     TRY(report_probing_print(stdout, run, style));
+    TRY(report_failed(stdout, run, style));
     return report_page_curve(stdout, run, style);
 }
 

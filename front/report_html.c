@@ -185,8 +185,8 @@ page(FILE *out, const struct report_run *runs, size_t count, bool tables)
         }
         TRY(report_page_scores(out, &runs[i], TABLE_HTML));
         TRY(report_letters_print(out, &runs[i], TABLE_HTML));
-        TRY(report_failed(out, &runs[i], TABLE_HTML));
         TRY(report_probing_print(out, &runs[i], TABLE_HTML));
+        TRY(report_failed(out, &runs[i], TABLE_HTML));
         if (count == 1)
             TRY(report_page_curve(out, &runs[i], TABLE_HTML));
     }
