@@ -2,6 +2,7 @@
 
 #include "lib/base/file.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -212,6 +213,7 @@ board_pins(const struct board *board, int64_t now, uint64_t *pins, size_t keep_b
            size_t keep_unevaluated)
 {
     size_t count = 0;
+    assert(keep_best + keep_unevaluated + BOARD_CLAIMS <= BOARD_PINS);
     for (size_t best = 0; best < keep_best; best++) {
         const struct board_entry *top = NULL;
         for (size_t i = 0; i < board->count; i++)

@@ -7,7 +7,7 @@
 #include "proto/messages.h"
 #include "trainer/keeper.h"
 
-enum { BOARD_MOST = 4096, BOARD_SPECS = 4, BOARD_CLAIMS = 8 };
+enum { BOARD_MOST = 4096, BOARD_SPECS = 4, BOARD_CLAIMS = 8, BOARD_PINS = 64 };
 
 struct board_entry {
     char ck[WIRE_TOPIC]; // <run>/<step>-<incarnation>
@@ -41,7 +41,8 @@ struct board_entry *board_find(struct board *board, const char *ck);
 void board_list(const struct board *board, const struct msg_cklist *ask, uint64_t steps,
                 struct msg_cklistr *out);
 // Steps to spare: the best `keep_best` by score, up to `keep_unevaluated` of the newest that have
-// no result, and up to BOARD_CLAIMS that somebody works on. How many of pins[] it set.
+// no result, and up to BOARD_CLAIMS that somebody works on. How many of pins[BOARD_PINS] it set;
+// the three together are at most that (asserted).
 size_t board_pins(const struct board *board, int64_t now, uint64_t *pins, size_t keep_best,
                   size_t keep_unevaluated);
 // Has every one of them a result or a recorded failure?

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SECOND_MS = 1000, WAITING_MOST = 16, PINS_MOST = 64 };
+enum { SECOND_MS = 1000, WAITING_MOST = 16 };
 
 struct trainer {
     const struct config *config;
@@ -262,7 +262,7 @@ spare_and_retain(struct trainer *t)
 {
     if (!t->saver_watched)
         return;
-    uint64_t pins[PINS_MOST];
+    uint64_t pins[BOARD_PINS];
     size_t best = t->set->ckpt.keep_best, unevaluated = t->set->ckpt.keep_unevaluated;
     size_t count = board_pins(t->board, tick_ms(), pins, best < 8 ? best : 8,
                               unevaluated < 40 ? unevaluated : 40);

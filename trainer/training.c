@@ -1,5 +1,7 @@
 #include "trainer/training.h"
 
+#include "trainer/board.h"
+
 #include "config/render.h"
 #include "config/trajectory.h"
 #include "lib/base/memory.h"
@@ -169,7 +171,7 @@ build(struct training *t)
                                              .keep_every = set->ckpt.keep_every};
     TRY(keeper_new(&t->keeper, &keep, t->set.run, t->train));
     struct saver *saver;
-    TRY(saver_new(&saver, t->keeper, set->ckpt.keep_unevaluated + set->ckpt.keep_best + 1));
+    TRY(saver_new(&saver, t->keeper, BOARD_PINS));
     atomic_store(&t->saver, saver);
 
     t->place = (struct place){.stream = t->stream.id, .chain = t->stream.id};

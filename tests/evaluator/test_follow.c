@@ -9,7 +9,7 @@
 #include "lib/store/checkpoint.h"
 #include "lib/store/failure.h"
 
-#include <glob.h>
+#include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -169,19 +169,26 @@ live(struct config *config, uint64_t done, uint64_t failed)
     return view;
 }
 
-// How many core results the run left, and the folder `out` they stand in.
+static int
+is_result(const struct dirent *entry)
+{
+    return strstr(entry->d_name, "_eval_results.json") != NULL;
+}
+
+// How many core results there are; out: the eval folder.
 static size_t
 results(char out[PATH_BYTES])
 {
-    char pattern[PATH_BYTES + 32];
-    snprintf(out, PATH_BYTES, "%s/runs/gone/eval", root);
-    snprintf(pattern, sizeof pattern, "%s/core/*_eval_results.json", out);
-    glob_t found;
-    int code = glob(pattern, 0, NULL, &found);
-    assert_true(code == 0 || code == GLOB_NOMATCH);
-    size_t count = code == 0 ? found.gl_pathc : 0;
-    globfree(&found);
-    return count;
+    char folder[PATH_BYTES];
+    struct dirent **names;
+    fine(path_join(out, root, "runs/gone/eval"));
+    fine(path_join(folder, out, "core"));
+    int count = scandir(folder, &names, is_result, NULL);
+    assert_true(count >= 0);
+    for (int i = 0; i < count; i++)
+        free(names[i]);
+    free(names);
+    return (size_t)count;
 }
 
 static void

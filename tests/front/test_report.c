@@ -5,7 +5,6 @@
 #include "lib/host/meter.h"
 #include "lib/interop/card.h"
 #include "lib/interop/saebench_absorption.h"
-#include "lib/store/failure.h"
 #include "tests/store/training.h"
 
 #include <jansson.h>
@@ -232,38 +231,6 @@ finish(void **unused)
 }
 
 // ---------------------------------------------------------------- one run
-
-static void
-what_was_given_up_is_told_with_its_reason(void **unused)
-{
-    (void)unused;
-    struct failure failure = {.step = 60, .mh = 7, .attempts = 3, .spec = {1, 2}};
-    char folder[PATH_BYTES], path[PATH_BYTES];
-    write_whole("given-up");
-    assert_int_equal(osae("report given-up"), 0);
-    assert_null(strstr(said, "Failed evaluations"));
-    snprintf(failure.run, sizeof failure.run, "given-up");
-    snprintf(failure.ck, sizeof failure.ck, "given-up/60-1");
-    snprintf(failure.kind, sizeof failure.kind, "absorption");
-    snprintf(failure.reason, sizeof failure.reason, "no <usable> words");
-    assert_int_equal(path_join(folder, scratch_path("given-up"), "eval"), STATUS_OK);
-    assert_int_equal(failure_write(folder, &failure), STATUS_OK);
-    assert_int_equal(osae("report given-up"), 0);
-    assert_non_null(strstr(said, "Failed evaluations"));
-    assert_non_null(strstr(said, "step 60, absorption: no <usable> words (3 attempts, 2"));
-    assert_int_equal(osae("report given-up --html given-up.html"), 0);
-    size_t bytes;
-    char *page = file_get("given-up.html", &bytes);
-    assert_non_null(strstr(page, "absorption: no &lt;usable&gt; words"));
-    free(page);
-    // A damaged record is said, and the rest is told.
-    assert_int_equal(path_join(path, folder, "absorption/x_step-000000000060_failed.json"),
-                     STATUS_OK);
-    file_put(path, "{", 1);
-    assert_int_equal(osae("report given-up"), 0);
-    assert_non_null(strstr(complained, "x_step-000000000060_failed.json"));
-    assert_non_null(strstr(said, "no <usable> words"));
-}
 
 static void
 one_run_is_told_in_lines_that_fit(void **unused)
@@ -609,7 +576,6 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_given_up_is_told_with_its_reason),
         cmocka_unit_test(one_run_is_told_in_lines_that_fit),
         cmocka_unit_test(markdown_escapes_and_keeps_its_columns),
         cmocka_unit_test(html_stands_alone),
