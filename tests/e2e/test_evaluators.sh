@@ -2,7 +2,8 @@
 # label: fault
 # timeout: 300
 # Evaluators that share no disk with their trainers, several of them on several, killed while they fetch and while they
-# score; a trainer that is gone for good; checkpoints that cannot be scored. T63 T64; E1 E2.
+# score; a trainer that is gone for good; checkpoints that cannot be scored.
+# Invariants: E1 E2 L1
 . "$(dirname "${BASH_SOURCE[0]}")/farm.bash"
 port=$((20000 + RANDOM % 20000))
 address() { echo "tcp://127.0.0.1:$((port + $1))"; }

@@ -1,6 +1,8 @@
 // The evaluator's work thread on the folder of a run whose trainer is gone: sound checkpoints are
 // scored, bad ones recorded with the reason, nothing is done twice, and it says at once what keeps
-// it from working at all. E1 E2.
+// it from working at all.
+//
+// Invariants: E1 E2
 #include "evaluator/attempts.h"
 #include "evaluator/follow.h"
 #include "lib/base/tick.h"

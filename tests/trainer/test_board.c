@@ -1,4 +1,6 @@
-// The board: who works on what, what is done, what retention must spare. E1 E2.
+// The board: who works on what, what is done, what retention must spare.
+//
+// Invariants: E1 E2
 #include "trainer/board.h"
 
 #include <math.h>
