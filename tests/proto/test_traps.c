@@ -3,9 +3,7 @@
 // that we know it is there, and then shows our own sockets walking past it.
 //
 //   heartbeats   the library's timer counts whole frames: a slow link that carries a large one is
-//   cut
-//                again and again, and it never arrives            we: none on data, leases of our
-//                own
+//                cut again and again            we: none on data, leases of our own
 //   silence      a connecting socket that meets a protocol error never connects again, and says
 //                nothing                                          we: a silent socket is made anew
 //   acceptance   "sent" means queued: what a dying peer had not read is gone
