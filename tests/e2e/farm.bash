@@ -1,6 +1,6 @@
 # Producers and trainers started one by one, for the tests of farms and of shared streams.
 . "$(dirname "${BASH_SOURCE[0]}")/common.bash"
-steps=60
+steps=240 # enough that nobody ends before it was killed, on a quick machine
 # What makes each kind another: the paper's loss, no competition, TopK, JumpReLU.
 declare -A kind=(
   [orth]="sae.latents=512"

@@ -11,7 +11,7 @@ trainer() { # NAME [ARGUMENTS...]
   "$bin/osae-trainer" "$work/run.yaml" --set run.name="$1" --set "trainer.producers=[ipc://$XDG_RUNTIME_DIR/osae/farm.producer.data]" "${@:2}" >>"$work/$1.log" 2>&1
 }
 # Every number of every step that does not depend on the clock.
-numbers() { cat "$work/runs/$1"/metrics/m-*.jsonl | jq -c 'del(.t, .step_seconds, .wait_seconds)'; }
+numbers() { cat "$work/runs/$1"/metrics/m-*.jsonl | jq -c 'del(.t, .step_seconds, .wait_seconds, .wait_share)'; }
 
 check "an undisturbed run" trainer calm || { tail -3 "$work"/*.log; finish; exit; }
 for ((step = 1; step <= 60; step++)); do
