@@ -153,7 +153,7 @@ const struct field settings_rows[] = {
     NUMBER(eval.probing_share,   "0.5", 0.01, 0.99, 0, NULL, "share of positives in a task"),
     NUMBER(eval.probing_skip,    "0", 0, 1e6, 0, "bytes", "dropped from the front of texts of the sets named code"),
     NUMBER(eval.poll_s,          "30", 1, DAY_S, 0, "s", "look for new checkpoints at least this often"),
-    NUMBER(eval.max_attempts,    "3", 1, 100, 0, NULL, "give an evaluation up after so many failures"),
+    NUMBER(eval.max_attempts,    "3", 1, 100, 0, NULL, "give an evaluation up after so many failures or deaths of its evaluator"),
     NUMBER(eval.claim_ttl_s,     "120", 1, 3600, 0, "s", "a silent evaluator's checkpoint is another's after so long"),
     PICK  (eval.fetch,           "auto", fetches, 0, "fetch a checkpoint's files from its trainer: where its folder is not seen, or always"),
 

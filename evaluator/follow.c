@@ -1,8 +1,9 @@
 #include "evaluator/follow.h"
 
-#include "evaluator/attempts.h"
+#include "evaluator/agenda.h"
 #include "evaluator/evaluation.h"
 #include "evaluator/upstream.h"
+#include "lib/base/fault.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
 #include "lib/store/failure.h"
@@ -16,7 +17,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 200, RETRY_MS = 1000, DOWN_MS = 3000, UPSTREAMS_MOST = TEXTS_MOST };
+enum { LOOK_MS = 200, UPSTREAMS_MOST = TEXTS_MOST };
 
 struct follow {
     const struct config *config;
@@ -36,14 +37,13 @@ struct follow {
     struct upstream *upstreams[UPSTREAMS_MOST];
     size_t count;
     struct shelf shelf;
-    struct attempts attempts;
-    struct waiting waiting;
+    struct agenda *agenda;
     struct msg_result result;
     struct failure failure;
-    // what we claimed and work on
-    struct upstream *claimed_from; // NULL: nothing
-    struct msg_ck_entry claimed;
-    int64_t renew_at;
+    // the checkpoint the agenda is at
+    struct subject subject;
+    char run[WIRE_NAME], folder[PATH_BYTES], results[PATH_BYTES];
+    struct finding finding; // its values are those of `result`
 };
 
 // ---------------------------------------------------------------- what others see
@@ -85,13 +85,11 @@ follow_look(struct follow *follow, struct follow_view *view)
 static void
 renew(struct follow *f)
 {
-    int64_t now = tick_ms();
+    struct agenda_action action;
     bool granted;
-    if (!f->claimed_from || now < f->renew_at)
-        return;
-    f->renew_at = now + (int64_t)f->set->eval.claim_ttl_s * 1000 / 3;
-    if (upstream_claim(f->claimed_from, &f->claimed, f->set->eval.claim_ttl_s, &granted) !=
-        STATUS_OK)
+    if (agenda_renews(f->agenda, tick_ms(), &action) &&
+        upstream_claim(f->upstreams[action.trainer], action.entry, action.ttl_s, &granted) !=
+            STATUS_OK)
         say(SAY_DEBUG, "%s", status_words());
 }
 
@@ -102,7 +100,8 @@ watch_work(void *context, const char *what, double share)
     struct follow *f = context;
     if (what) {
         note_progress(f, what, share);
-        renew(f);
+        if (f->agenda)
+            renew(f);
     }
     return atomic_load(&f->stop);
 }
@@ -171,17 +170,103 @@ plain_words(char *out, size_t room, const char *words)
     out[at] = '\0';
 }
 
-// f->result.values and `seconds` are the finding.
+// Which kinds are due of it; none when it has no place here.
+static unsigned
+plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry)
+{
+    unsigned kinds = 0;
+    if (upstream_places(upstream, entry, f->run, f->results) != STATUS_OK) {
+        say(SAY_WARN, "%s: passed over: %s", upstream_endpoint(upstream), status_words());
+        return 0;
+    }
+    f->subject = (struct subject){.run = f->run,
+                                  .ck = entry->ck,
+                                  .step = entry->step,
+                                  .mh = entry->manifest_hash,
+                                  .last = entry->last,
+                                  .results = f->results};
+    for (size_t i = 0; i < EVALUATIONS; i++)
+        if (f->rows[i] && evaluations[i]->due(f->rows[i], &f->subject))
+            kinds |= 1u << i;
+    return kinds;
+}
+
+// What is known of one kind without doing anything.
+static void
+look(struct follow *f, size_t kind)
+{
+    const struct subject *subject = &f->subject;
+    const char *name = evaluations[kind]->kind;
+    struct hash128 spec = evaluations[kind]->spec(f->rows[kind]);
+    bool found = false;
+    uint64_t begun = 0;
+    memset(&f->result, 0, sizeof f->result);
+    f->finding = (struct finding){.values = &f->result.values};
+    enum status status = evaluations[kind]->find(&found, f->rows[kind], subject, &f->finding);
+    if (status == STATUS_OK && found) {
+        agenda_looked(f->agenda, AGENDA_YES, 0, NULL, tick_ms());
+        return;
+    }
+    if (status == STATUS_OK)
+        status = failure_find(&found, &f->failure, subject->results, name, subject->run,
+                              subject->step, subject->mh, spec);
+    if (status == STATUS_OK && found) {
+        agenda_known_failure(f->agenda, f->failure.reason);
+        return;
+    }
+    if (status == STATUS_OK)
+        status = failure_begun(&begun, subject->results, name, subject->run, subject->step,
+                               subject->mh, spec);
+    agenda_looked(f->agenda, status == STATUS_OK ? AGENDA_NO : AGENDA_TROUBLE, (unsigned)begun,
+                  status_words(), tick_ms());
+}
+
+static void
+fill_failure(struct follow *f, const struct agenda_action *action, const char *reason)
+{
+    struct failure *failure = &f->failure;
+    memset(failure, 0, sizeof *failure);
+    snprintf(failure->ck, sizeof failure->ck, "%s", f->subject.ck);
+    snprintf(failure->run, sizeof failure->run, "%s", f->subject.run);
+    snprintf(failure->kind, sizeof failure->kind, "%s", evaluations[action->kind]->kind);
+    plain_words(failure->reason, sizeof failure->reason, reason);
+    failure->step = f->subject.step;
+    failure->mh = f->subject.mh;
+    failure->spec = evaluations[action->kind]->spec(f->rows[action->kind]);
+    failure->attempts = action->attempts;
+}
+
+// The result is a file when this returns OK; the attempt has ended, whatever it returns.
 static enum status
-deliver(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, size_t row,
-        bool more, const struct finding *finding, const char *failure, bool *taken)
+evaluate(struct follow *f, size_t kind)
+{
+    const struct subject *subject = &f->subject;
+    const char *name = evaluations[kind]->kind;
+    struct hash128 spec = evaluations[kind]->spec(f->rows[kind]);
+    struct score_watch watch = {watch_work, f};
+    enum status status = fault("evaluator.run")
+                             ? FAIL(IO, "%s: injected", subject->ck)
+                             : evaluations[kind]->run(f->rows[kind], subject, &f->finding, &watch);
+    struct status_note note;
+    status_note_take(&note, status);
+    if ((status == STATUS_OK &&
+         failure_clear(subject->results, name, subject->run, subject->step, spec) != STATUS_OK) ||
+        failure_ended(subject->results, name, subject->run, subject->step, spec) != STATUS_OK)
+        say(SAY_WARN, "%s", status_words());
+    return status_note_give(&note);
+}
+
+// f->finding and f->result.values are the finding.
+static enum status
+tell(struct follow *f, const struct agenda_action *action, bool *taken)
 {
     struct msg_result *result = &f->result;
-    snprintf(result->ck, sizeof result->ck, "%s", entry->ck);
-    snprintf(result->kind, sizeof result->kind, "%s", evaluations[row]->kind);
-    result->manifest_hash = entry->manifest_hash;
-    result->spec = evaluations[row]->spec(f->rows[row]);
-    result->more = more;
+    size_t kind = action->kind;
+    snprintf(result->ck, sizeof result->ck, "%s", action->entry->ck);
+    snprintf(result->kind, sizeof result->kind, "%s", evaluations[kind]->kind);
+    result->manifest_hash = action->entry->manifest_hash;
+    result->spec = evaluations[kind]->spec(f->rows[kind]);
+    result->more = action->more;
     // The same result has the same name, whoever says it and however often.
     struct {
         char ck[WIRE_TOPIC];
@@ -191,208 +276,36 @@ deliver(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *
     memset(&key, 0, sizeof key);
     memcpy(key.ck, result->ck, sizeof key.ck);
     key.spec = result->spec;
-    key.more = more;
-    key.failed = failure != NULL;
+    key.more = action->more;
+    key.failed = action->failed;
     result->idem = hash128(&key, sizeof key);
-    snprintf(result->state, sizeof result->state, "%s", failure ? "failed" : "done");
+    snprintf(result->state, sizeof result->state, "%s", action->failed ? "failed" : "done");
     plain_words(result->environment, sizeof result->environment,
-                failure ? failure : "osae-" OSAE_VERSION);
-    if (failure)
+                action->failed ? action->why : "osae-" OSAE_VERSION);
+    if (action->failed)
         named_clear(&result->values);
-    result->seconds = failure ? 0 : finding->seconds;
-    return upstream_tell(upstream, result, taken);
-}
-
-// Ours to work on? Asked once for all kinds of a checkpoint.
-static enum status
-claim(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, bool *ours)
-{
-    *ours = true;
-    if (f->claimed_from)
-        return STATUS_OK;
-    TRY(upstream_claim(upstream, entry, f->set->eval.claim_ttl_s, ours));
-    if (!*ours)
-        return STATUS_OK;
-    f->claimed_from = upstream;
-    f->claimed = *entry;
-    f->renew_at = tick_ms() + (int64_t)f->set->eval.claim_ttl_s * 1000 / 3;
-    return STATUS_OK;
+    result->seconds = action->failed ? 0 : f->finding.seconds;
+    return upstream_tell(f->upstreams[action->trainer], result, taken);
 }
 
 static void
-unclaim(struct follow *f)
+note_done(struct follow *f, const struct agenda_action *action)
 {
-    bool granted;
-    if (f->claimed_from && upstream_claim(f->claimed_from, &f->claimed, 0, &granted) != STATUS_OK)
-        say(SAY_DEBUG, "%s", status_words());
-    f->claimed_from = NULL;
-}
-
-// What is known of one kind without doing anything.
-enum known { KNOWN_NOT, KNOWN_RESULT, KNOWN_FAILURE };
-
-static enum status
-look_up(struct follow *f, size_t row, const struct subject *subject, struct finding *finding,
-        enum known *known)
-{
-    const char *kind = evaluations[row]->kind;
-    bool found;
-    memset(&f->result, 0, sizeof f->result);
-    *known = KNOWN_NOT;
-    TRY(evaluations[row]->find(&found, f->rows[row], subject, finding));
-    if (found) {
-        *known = KNOWN_RESULT;
-        return STATUS_OK;
-    }
-    TRY(failure_find(&found, &f->failure, subject->results, kind, subject->run, subject->step,
-                     subject->mh, evaluations[row]->spec(f->rows[row])));
-    if (found)
-        *known = KNOWN_FAILURE;
-    return STATUS_OK;
-}
-
-// One more attempt failed, for the reason in status_words. True: that was the last; f->failure says
-// so, on disk too if that is possible.
-static bool
-give_up(struct follow *f, size_t row, const struct subject *subject)
-{
-    const char *kind = evaluations[row]->kind;
-    unsigned made = attempts_add(&f->attempts, subject->ck, row, tick_ms());
-    char why[sizeof f->failure.reason];
-    plain_words(why, sizeof why, status_words());
-    say(SAY_ERROR, "%s: no %s result (attempt %u of %u): %s", subject->ck, kind, made,
-        (unsigned)f->set->eval.max_attempts, why);
-    if (made < f->set->eval.max_attempts)
-        return false;
-    attempts_forget(&f->attempts, subject->ck, row);
-    memset(&f->failure, 0, sizeof f->failure);
-    snprintf(f->failure.ck, sizeof f->failure.ck, "%s", subject->ck);
-    snprintf(f->failure.run, sizeof f->failure.run, "%s", subject->run);
-    snprintf(f->failure.kind, sizeof f->failure.kind, "%s", kind);
-    memcpy(f->failure.reason, why, sizeof why);
-    f->failure.step = subject->step;
-    f->failure.mh = subject->mh;
-    f->failure.spec = evaluations[row]->spec(f->rows[row]);
-    f->failure.attempts = made;
-    if (failure_write(subject->results, &f->failure) != STATUS_OK)
-        say(SAY_ERROR, "the failure could not be recorded: %s", status_words());
-    return true;
-}
-
-static void
-note_done(struct follow *f, const struct msg_ck_entry *entry, const char *kind,
-          const struct finding *finding, bool failed)
-{
+    const char *kind = evaluations[action->kind]->kind;
     pthread_mutex_lock(&f->lock);
-    if (failed) {
+    if (action->failed) {
         f->view.failed++;
+        snprintf(f->view.last, sizeof f->view.last, "%.48s: given up: %.64s", action->entry->ck,
+                 action->why);
     } else {
         f->view.done++;
-        f->view.seconds = finding->seconds;
-        snprintf(f->view.last, sizeof f->view.last, "%.60s: %.60s", entry->ck, finding->line);
+        f->view.seconds = f->finding.seconds;
+        snprintf(f->view.last, sizeof f->view.last, "%.60s: %.60s", action->entry->ck,
+                 f->finding.line);
     }
     pthread_mutex_unlock(&f->lock);
-    if (!failed)
-        say(SAY_INFO, "step %" PRIu64 ": %s: %s", entry->step, kind, finding->line);
-}
-
-// One kind of one checkpoint: found, or done now. *known NOT: another time, or another evaluator.
-// AGAIN when asked to stop; a checkpoint that cannot be scored is no failure of ours.
-static enum status
-settle(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, size_t row,
-       struct subject *subject, char folder[PATH_BYTES], struct finding *finding, enum known *known,
-       bool *worked)
-{
-    enum status status = look_up(f, row, subject, finding, known);
-    if (status == STATUS_OK && *known != KNOWN_NOT)
-        return STATUS_OK;
-    if (attempts_pause(&f->attempts, subject->ck, row, tick_ms()))
-        return STATUS_OK;
-    bool ours;
-    TRY(claim(f, upstream, entry, &ours));
-    if (!ours)
-        return STATUS_OK;
-    enter(f, FOLLOW_EVALUATING, entry->step);
-    if (status == STATUS_OK && !subject->folder) {
-        status = upstream_reach(upstream, entry, &f->shelf, folder);
-        if (status == STATUS_OK)
-            subject->folder = folder;
-    }
-    struct score_watch watch = {watch_work, f};
-    if (status == STATUS_OK)
-        status = evaluations[row]->run(f->rows[row], subject, finding, &watch);
-    if (atomic_load(&f->stop) && status != STATUS_OK)
-        return FAIL(AGAIN, "stopped");
-    if (status == STATUS_UNREACHABLE) { // not its fault: once more when the trainer is back
-        say(SAY_WARN, "%s", status_words());
-        return STATUS_OK;
-    }
-    if (status != STATUS_OK && !give_up(f, row, subject))
-        return STATUS_OK;
-    *worked = true;
-    *known = status == STATUS_OK ? KNOWN_RESULT : KNOWN_FAILURE;
-    if (status == STATUS_OK) {
-        attempts_forget(&f->attempts, subject->ck, row);
-        if (failure_clear(subject->results, evaluations[row]->kind, subject->run, subject->step,
-                          evaluations[row]->spec(f->rows[row])) != STATUS_OK)
-            say(SAY_WARN, "%s", status_words());
-    }
-    note_done(f, entry, evaluations[row]->kind, finding, *known == KNOWN_FAILURE);
-    return STATUS_OK;
-}
-
-// Everything that is due of one checkpoint. *worked: something was done or told, so the world looks
-// different now. *pending is set when something is left for later.
-static enum status
-attend(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry, bool *worked,
-       bool *pending)
-{
-    char run[WIRE_NAME], folder[PATH_BYTES], results[PATH_BYTES];
-    *worked = false;
-    if (upstream_places(upstream, entry, run, results) != STATUS_OK) {
-        say(SAY_WARN, "%s: passed over: %s", upstream_endpoint(upstream), status_words());
-        return STATUS_OK;
-    }
-    struct subject subject = {.run = run,
-                              .ck = entry->ck,
-                              .step = entry->step,
-                              .mh = entry->manifest_hash,
-                              .last = entry->last,
-                              .results = results};
-    size_t due[EVALUATIONS], count = 0;
-    for (size_t i = 0; i < EVALUATIONS; i++)
-        if (f->rows[i] && evaluations[i]->due(f->rows[i], &subject))
-            due[count++] = i;
-    enum known known = KNOWN_RESULT;
-    enum status status = STATUS_OK;
-    for (size_t i = 0; i < count && status == STATUS_OK && known != KNOWN_NOT; i++) {
-        struct finding finding = {.values = &f->result.values};
-        bool taken = false;
-        status = settle(f, upstream, entry, due[i], &subject, folder, &finding, &known, worked);
-        if (status == STATUS_OK && known != KNOWN_NOT)
-            status = deliver(f, upstream, entry, due[i], i + 1 < count, &finding,
-                             known == KNOWN_FAILURE ? f->failure.reason : NULL, &taken);
-        *worked |= taken;
-    }
-    if (status == STATUS_OK && known != KNOWN_NOT && subject.folder)
-        shelf_drop(&f->shelf, entry->manifest_hash);
-    *pending |= known == KNOWN_NOT;
-    unclaim(f);
-    return status;
-}
-
-// The newest checkpoints of one trainer, until there was one to work on.
-static enum status
-visit(struct follow *f, struct upstream *upstream, bool *worked, bool *pending)
-{
-    *worked = false;
-    TRY(upstream_list(upstream, &f->waiting));
-    for (size_t i = 0; i < f->waiting.count && !*worked; i++) {
-        TRY(attend(f, upstream, &f->waiting.at[i], worked, pending));
-        if (atomic_load(&f->stop))
-            return STATUS_OK;
-    }
-    return STATUS_OK;
+    if (!action->failed)
+        say(SAY_INFO, "step %" PRIu64 ": %s: %s", action->entry->step, kind, f->finding.line);
 }
 
 // Until something is announced, a while has passed, or it is time to go.
@@ -411,27 +324,112 @@ rest(struct follow *f, int64_t ms)
     }
 }
 
+// An attempt that went wrong: for the log, and for the agenda to count. AGAIN: it was us who stop.
+static enum status
+answer_attempt(struct follow *f, const struct agenda_action *action, enum status status)
+{
+    char why[sizeof f->failure.reason];
+    plain_words(why, sizeof why, status_words());
+    if (status == STATUS_OK) {
+        agenda_answer(f->agenda, AGENDA_YES, NULL, tick_ms());
+    } else if (atomic_load(&f->stop)) {
+        return FAIL(AGAIN, "stopped");
+    } else if (status == STATUS_UNREACHABLE) { // not its fault: once more when the trainer is back
+        say(SAY_WARN, "%s", why);
+        agenda_answer(f->agenda, AGENDA_LATER, why, tick_ms());
+    } else {
+        say(SAY_ERROR, "%s: no %s result: %s", f->subject.ck, evaluations[action->kind]->kind, why);
+        agenda_answer(f->agenda, AGENDA_TROUBLE, why, tick_ms());
+    }
+    return STATUS_OK;
+}
+
+static void
+idle(struct follow *f, int64_t ms)
+{
+    struct follow_view view;
+    follow_look(f, &view);
+    if (view.state != FOLLOW_IDLE)
+        enter(f, FOLLOW_IDLE, 0);
+    rest(f, ms);
+}
+
+// Does what the agenda says. Errors here end the evaluator; what a checkpoint did is an answer.
+static enum status
+perform(struct follow *f, const struct agenda_action *action)
+{
+    struct upstream *upstream = f->upstreams[action->trainer];
+    const struct msg_ck_entry *entry = action->entry;
+    enum status status = STATUS_OK;
+    bool yes = true;
+    switch (action->what) {
+    case AGENDA_LIST:
+        TRY(upstream_list(upstream, action->waiting));
+        agenda_listed(f->agenda, upstream_is_up(upstream));
+        return STATUS_OK;
+    case AGENDA_PLAN:
+        agenda_planned(f->agenda, plan(f, upstream, entry));
+        return STATUS_OK;
+    case AGENDA_LOOK:
+        look(f, action->kind);
+        return STATUS_OK;
+    case AGENDA_CLAIM:
+        TRY(upstream_claim(upstream, entry, action->ttl_s, &yes));
+        if (yes)
+            enter(f, FOLLOW_EVALUATING, entry->step);
+        break;
+    case AGENDA_REACH:
+        status = upstream_reach(upstream, entry, &f->shelf, f->folder);
+        f->subject.folder = f->folder;
+        return answer_attempt(f, action, status);
+    case AGENDA_BEGIN:
+        fill_failure(f, action, f->name);
+        return answer_attempt(f, action, failure_begin(f->results, &f->failure));
+    case AGENDA_RUN:
+        status = evaluate(f, action->kind);
+        if (status == STATUS_OK)
+            note_done(f, action);
+        return answer_attempt(f, action, status);
+    case AGENDA_RECORD:
+        fill_failure(f, action, action->why);
+        say(SAY_ERROR, "%s: given up: %s", entry->ck, f->failure.reason);
+        if (failure_write(f->results, &f->failure) != STATUS_OK)
+            say(SAY_ERROR, "the failure could not be recorded: %s", status_words());
+        note_done(f, action);
+        break;
+    case AGENDA_TELL:
+        TRY(tell(f, action, &yes));
+        break;
+    case AGENDA_DROP:
+        shelf_drop(&f->shelf, entry->manifest_hash);
+        break;
+    case AGENDA_UNCLAIM:
+        if (upstream_claim(upstream, entry, 0, &yes) != STATUS_OK)
+            say(SAY_DEBUG, "%s", status_words());
+        break;
+    case AGENDA_REST:
+        idle(f, action->rest_ms);
+        break;
+    }
+    agenda_answer(f->agenda, yes ? AGENDA_YES : AGENDA_NO, NULL, tick_ms());
+    return STATUS_OK;
+}
+
 static enum status
 follow_all(struct follow *f)
 {
     TRY(prepare(f));
     TRY(connect(f));
+    struct agenda_settings set = {.trainers = f->count,
+                                  .kinds = EVALUATIONS,
+                                  .max_attempts = f->set->eval.max_attempts,
+                                  .claim_ttl_s = f->set->eval.claim_ttl_s,
+                                  .poll_ms = (int64_t)f->set->eval.poll_s * 1000};
+    TRY(agenda_new(&f->agenda, &set));
     while (!atomic_load(&f->stop)) {
-        bool any = false, pending = false, up = true;
-        for (size_t i = 0; i < f->count && !atomic_load(&f->stop); i++) {
-            bool worked;
-            TRY(visit(f, f->upstreams[i], &worked, &pending));
-            any |= worked;
-            up &= upstream_is_up(f->upstreams[i]);
-        }
-        if (any)
-            continue;
-        struct follow_view view;
-        follow_look(f, &view);
-        if (view.state != FOLLOW_IDLE)
-            enter(f, FOLLOW_IDLE, 0);
-        int64_t poll_ms = (int64_t)f->set->eval.poll_s * 1000;
-        rest(f, pending ? RETRY_MS : up || poll_ms < DOWN_MS ? poll_ms : DOWN_MS);
+        struct agenda_action action;
+        agenda_next(f->agenda, &action);
+        TRY(perform(f, &action));
     }
     return STATUS_OK;
 }
@@ -454,6 +452,7 @@ work(void *from)
     for (size_t i = 0; i < f->count; i++)
         upstream_close(&f->upstreams[i]);
     channel_free(&f->channel);
+    agenda_free(&f->agenda);
     for (size_t i = 0; i < EVALUATIONS; i++)
         if (f->rows[i])
             evaluations[i]->close(&f->rows[i]);

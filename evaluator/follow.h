@@ -2,15 +2,15 @@
 // score, gets hold of each (upstream.h), makes the evaluations that are due (evaluation.h) and
 // hands the results back. The trainers never wait for it, and it never touches their process.
 //
-//   list -> newest undone -> each kind due: [result or failure file of (mh, spec) there? that :
-//   claim, reach its files, run, write the file] -> RESULT, until the trainer has it
+// What comes next is agenda.h's to say; here it is done.
 //
 // 1. A checkpoint is scored only if its manifest's hash is the one the trainer lists, and the files
 //    that are read have the manifest's hashes.
 // 2. A result is a file before it is said. Doing one twice is harmless: results are keyed by
 //    (mh, spec).
 // 3. What cannot be scored is tried `eval.max_attempts` times, then recorded as failed, with the
-//    reason: a file (lib/store/failure.h), an event of the trainer, a line of `osae report`.
+//    reason: a file (lib/store/failure.h), an event of the trainer, a line of `osae report`. So is
+//    what killed its evaluators `eval.max_attempts` times: attempts are begun on disk.
 // 4. Several evaluators share the work by claims; one that dies loses its claim, by time, or at
 //    once to the one that is started in its place.
 // 5. A trainer that is gone leaves its folder: what is in it and seen here is scored all the same.
@@ -28,7 +28,7 @@ struct follow_view {
     double share;          // of it, 0 .. 1; below 0: unknown
     uint64_t step;         // of the checkpoint in work, or the last one
     uint64_t done, failed; // in this life
-    char last[128];        // "run/2441-1: CE score 0.951, L0 71.3"
+    char last[128];        // "run/2441-1: CE score 0.951, L0 71.3", "run/20-1: given up: ..."
     double seconds;        // the last one took
 };
 

@@ -14,6 +14,7 @@
 #define EVALUATOR_UPSTREAM_H
 
 #include "config/settings.h"
+#include "evaluator/agenda.h"
 #include "evaluator/shelf.h"
 #include "proto/channel.h"
 #include "proto/messages.h"
@@ -35,10 +36,6 @@ CHECKED enum status upstream_open(struct upstream **out, struct channel *channel
 void upstream_close(struct upstream **upstream);
 
 // What waits for a result, newest first. OK also when nobody answers and no folder is seen.
-struct waiting {
-    size_t count;
-    struct msg_ck_entry at[CK_MOST];
-};
 CHECKED enum status upstream_list(struct upstream *upstream, struct waiting *out);
 bool upstream_is_up(const struct upstream *upstream); // it answered last time
 const char *upstream_endpoint(const struct upstream *upstream);

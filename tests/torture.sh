@@ -22,7 +22,7 @@ net: {hb_ms: 200, lease_ms: 2000, backoff_cap_ms: 300}
 stop: {deadline_s: 20}
 YAML
 sed -i -e "s/steps: 120/steps: $steps, when_done: stay/" -e 's/latents: 1024/latents: 256, topk: 16/' \
-  -e 's/every_steps: 15/every_steps: 10/' -e 's/core_batches: 1,/core_batches: 1, poll_s: 1,/' "$work/run.yaml"
+  -e 's/every_steps: 15/every_steps: 10/' -e 's/core_batches: 1,/core_batches: 1, poll_s: 1, max_attempts: 100,/' "$work/run.yaml"
 
 # Its text is a copy: who edits a page meanwhile changes the stream.
 mkdir "$work/text"

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 enum { RECORD_MOST = 64 << 10 };
-static const char ending[] = "_failed.json";
+static const char ending[] = "_failed.json", begun_ending[] = "_begun.json";
 
 bool
 failure_name(const char *name)
@@ -19,12 +19,12 @@ failure_name(const char *name)
 
 static enum status
 path_of(char out[PATH_BYTES], const char *results, const char *kind, const char *run, uint64_t step,
-        struct hash128 spec)
+        struct hash128 spec, const char *end)
 {
     char folder[PATH_BYTES], name[512], hex[33];
     hex128(hex, spec);
     int length = snprintf(name, sizeof name, "%.200s_step-%012llu_spec-%.8s%s", run,
-                          (unsigned long long)step, hex, ending);
+                          (unsigned long long)step, hex, end);
     for (int i = 0; i < length && i < (int)sizeof name; i++)
         if (name[i] == '/')
             name[i] = '_';
@@ -32,11 +32,11 @@ path_of(char out[PATH_BYTES], const char *results, const char *kind, const char 
     return path_join(out, folder, name);
 }
 
-enum status
-failure_write(const char *results, const struct failure *failure)
+static enum status
+write_record(const char *results, const struct failure *failure, const char *end)
 {
     char path[PATH_BYTES], folder[PATH_BYTES], mh[17], spec[33], created[32] = "";
-    TRY(path_of(path, results, failure->kind, failure->run, failure->step, failure->spec));
+    TRY(path_of(path, results, failure->kind, failure->run, failure->step, failure->spec, end));
     TRY(path_join(folder, results, failure->kind));
     TRY(path_make(folder, 0700));
     hex64(mh, failure->mh);
@@ -56,6 +56,12 @@ failure_write(const char *results, const struct failure *failure)
     enum status status = file_replace(path, text, strlen(text));
     free(text);
     return status;
+}
+
+enum status
+failure_write(const char *results, const struct failure *failure)
+{
+    return write_record(results, failure, ending);
 }
 
 static enum status
@@ -114,16 +120,29 @@ failure_read(struct failure *out, const char *path)
     return status;
 }
 
+static bool
+is_of(struct failure *out, const char *path, uint64_t mh, struct hash128 spec)
+{
+    return path_exists(path) && failure_read(out, path) == STATUS_OK && out->mh == mh &&
+           hash128_same(out->spec, spec);
+}
+
 enum status
 failure_find(bool *found, struct failure *out, const char *results, const char *kind,
              const char *run, uint64_t step, uint64_t mh, struct hash128 spec)
 {
     char path[PATH_BYTES];
     *found = false;
-    TRY(path_of(path, results, kind, run, step, spec));
-    if (!path_exists(path))
-        return STATUS_OK;
-    *found = failure_read(out, path) == STATUS_OK && out->mh == mh && hash128_same(out->spec, spec);
+    TRY(path_of(path, results, kind, run, step, spec, ending));
+    *found = is_of(out, path, mh, spec);
+    return STATUS_OK;
+}
+
+static enum status
+take_away(const char *path)
+{
+    if (path_exists(path) && unlink(path) != 0)
+        return FAIL(IO, "%s: cannot remove it", path);
     return STATUS_OK;
 }
 
@@ -132,8 +151,36 @@ failure_clear(const char *results, const char *kind, const char *run, uint64_t s
               struct hash128 spec)
 {
     char path[PATH_BYTES];
-    TRY(path_of(path, results, kind, run, step, spec));
-    if (path_exists(path) && unlink(path) != 0)
-        return FAIL(IO, "%s: cannot remove it", path);
-    return STATUS_OK;
+    TRY(path_of(path, results, kind, run, step, spec, ending));
+    return take_away(path);
+}
+
+enum status
+failure_begin(const char *results, const struct failure *attempt)
+{
+    return write_record(results, attempt, begun_ending);
+}
+
+enum status
+failure_begun(uint64_t *attempts, const char *results, const char *kind, const char *run,
+              uint64_t step, uint64_t mh, struct hash128 spec)
+{
+    char path[PATH_BYTES];
+    struct failure *record = malloc(sizeof *record);
+    *attempts = 0;
+    enum status status = record ? path_of(path, results, kind, run, step, spec, begun_ending)
+                                : FAIL(CREATE, "no memory for the record of an attempt");
+    if (status == STATUS_OK && is_of(record, path, mh, spec))
+        *attempts = record->attempts;
+    free(record);
+    return status;
+}
+
+enum status
+failure_ended(const char *results, const char *kind, const char *run, uint64_t step,
+              struct hash128 spec)
+{
+    char path[PATH_BYTES];
+    TRY(path_of(path, results, kind, run, step, spec, begun_ending));
+    return take_away(path);
 }

@@ -3,6 +3,10 @@
 //     {"ck","run","step","mh","kind","spec","attempts","created","reason"}
 // Keyed as results are, by the checkpoint's manifest and the evaluation's specification: while it
 // lies there nothing of the same key is tried again. To try again, delete it.
+//
+// While an evaluation is made, a record of the same form, ..._begun.json, says the how manieth
+// attempt it is. It is taken away when the attempt ends, well or badly; what lies there afterwards
+// is of one whose process died, and the next attempt counts on from it.
 #ifndef LIB_STORE_FAILURE_H
 #define LIB_STORE_FAILURE_H
 
@@ -29,6 +33,15 @@ CHECKED enum status failure_find(bool *found, struct failure *out, const char *r
 // A result came after all.
 CHECKED enum status failure_clear(const char *results, const char *kind, const char *run,
                                   uint64_t step, struct hash128 spec);
+
+// An attempt begins, number `attempts` (`reason`: who makes it). It is on disk when this returns.
+CHECKED enum status failure_begin(const char *results, const struct failure *attempt);
+// The number of the last one that was begun and never ended; 0: none.
+CHECKED enum status failure_begun(uint64_t *attempts, const char *results, const char *kind,
+                                  const char *run, uint64_t step, uint64_t mh, struct hash128 spec);
+CHECKED enum status failure_ended(const char *results, const char *kind, const char *run,
+                                  uint64_t step, struct hash128 spec);
+
 // One file; DAMAGED unless it is a whole record.
 CHECKED enum status failure_read(struct failure *out, const char *path);
 // Is this the name of one?

@@ -10,10 +10,10 @@ address() { echo "tcp://127.0.0.1:$((port + $1))"; }
 jq . /dev/null 2>/dev/null || { echo "jq is missing"; exit 77; }
 
 # A host of its own: nothing of it is on the disk of the trainers, everything comes over the wire.
-evaluator() { # HOST [KEY=VALUE...]
+evaluator() { # HOST [KEY=VALUE...]  (whoever is killed here is killed from outside: no fault of a checkpoint's)
   local host=$1; shift
   with_sets "$bin/osae-evaluator" "$work/run.yaml" -- run.name="host-$host" storage.runs="$work/$host/runs" \
-    storage.cache="$work/$host/cache" eval.claim_ttl_s=2 eval.poll_s=2 "$@" >>"$work/eval-$host.log" 2>&1
+    storage.cache="$work/$host/cache" eval.claim_ttl_s=2 eval.poll_s=2 eval.max_attempts=100 "$@" >>"$work/eval-$host.log" 2>&1
 }
 checkpoints() { ls "$work/runs/$1/checkpoints" | grep -c '^step-[0-9]*$'; }
 results() { # RUN [STATE]: records of results in the trainer's journal

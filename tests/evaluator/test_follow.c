@@ -1,6 +1,6 @@
 // The evaluator's work thread on the folder of a run whose trainer is gone: sound checkpoints are
 // scored, bad ones recorded with the reason, nothing is done twice, and it says at once what keeps
-// it from working at all.
+// it from working at all; a checkpoint that kills the process is given up after so many deaths.
 //
 // Invariants: E1 E2
 #include "evaluator/attempts.h"
@@ -14,11 +14,13 @@
 #include <dirent.h>
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -51,9 +53,9 @@ enum flaw { SOUND, NAN_WEIGHT, WRONG_WIDTH, WRONG_LAYER, BROKEN_CARD, FLIPPED, F
 static const char *const reasons[FLAWS] = {NULL,    "wanted finite", "width",
                                            "layer", "cfg.json:",     "hash"};
 
-// A checkpoint as a trainer writes it, sound in itself; step = 10 + flaw.
+// A checkpoint as a trainer writes it, sound in itself.
 static void
-save(struct runfolder *run, enum flaw flaw)
+save_at(struct runfolder *run, enum flaw flaw, uint64_t step)
 {
     size_t d = flaw == WRONG_WIDTH ? 32 : WIDTH;
     float *room = calloc(4 * LATENTS * WIDTH, sizeof *room), *w = room + 2 * LATENTS * WIDTH;
@@ -89,7 +91,7 @@ save(struct runfolder *run, enum flaw flaw)
         {.name = "cfg.json", .text = text, .text_bytes = strlen(text)},
         {.name = "sae_weights.safetensors", .tensors = tensors, .tensor_count = count},
         {.name = "train_state.safetensors", .text = "state", .text_bytes = 5}};
-    struct checkpoint_facts facts = {.step = 10 + (uint64_t)flaw};
+    struct checkpoint_facts facts = {.step = step};
     struct checkpoint_policy policy = {.keep_last = 100};
     fine(checkpoint_write(NULL, run, &facts, files, 3, &policy));
     free(text);
@@ -104,6 +106,12 @@ save(struct runfolder *run, enum flaw flaw)
         fputc(77, file);
         fclose(file);
     }
+}
+
+static void
+save(struct runfolder *run, enum flaw flaw)
+{
+    save_at(run, flaw, 10 + (uint64_t)flaw);
 }
 
 static void
@@ -243,6 +251,84 @@ what_a_dead_trainer_left_gets_a_result_or_a_recorded_failure(void **state)
     config_free(&config);
 }
 
+// A life of the real program on the run; it is killed as it evaluates for the `visit`th time.
+static void
+die_evaluating(int visit)
+{
+    char yaml[4 * PATH_BYTES], path[PATH_BYTES], plan[64];
+    snprintf(yaml, sizeof yaml,
+             "run: {name: gone}\n"
+             "storage: {runs: %s/runs, cache: %s/cache}\n"
+             "trainer: {ctl: 'ipc://%s/nobody'}\n"
+             "evaluator: {ctl: 'ipc://%s/ctl', pub: 'ipc://%s/pub'}\n"
+             "model: {path: %s/golden/tiny-llama, layer: 1, context: 32}\n"
+             "eval: {text: %s/golden/README.md, core_batches: 1, core_variance_batches: 1,\n"
+             "       batch_contexts: 2, max_attempts: 2}\n",
+             root, root, root, root, root, OSAE_TESTS, OSAE_TESTS);
+    fine(path_join(path, root, "run.yaml"));
+    fine(file_replace(path, yaml, strlen(yaml)));
+    snprintf(plan, sizeof plan, "evaluator.run:%d:crash", visit);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setenv("OSAE_FAULT", plan, 1);
+        execl(OSAE_BIN "/osae-evaluator", "osae-evaluator", path, (char *)NULL);
+        _exit(99);
+    }
+    int how;
+    assert_int_equal(waitpid(pid, &how, 0), pid);
+    if (!WIFSIGNALED(how) || WTERMSIG(how) != SIGKILL)
+        fail_msg("the evaluator ended with %x, and was not killed evaluating", (unsigned)how);
+}
+
+static void
+a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated(void **state)
+{
+    (void)state;
+    char path[PATH_BYTES], eval[PATH_BYTES], folder[PATH_BYTES];
+    struct runfolder *run;
+    struct runfolder_opener opener = {"gone", "test", "0", "test", false};
+    fine(path_join(path, root, "runs/gone"));
+    fine(path_make(path, 0700));
+    fine(runfolder_open(&run, path, &opener));
+    save(run, SOUND);
+    save_at(run, SOUND, 11);
+    runfolder_close(&run);
+    // The newest comes first: it is what dies, once and again.
+    die_evaluating(1);
+    die_evaluating(1);
+    // Another life does not touch it, and has a result of the older one; it is not killed by that.
+    struct config *config = configure(OSAE_TESTS "/golden/README.md", 1);
+    struct follow_view view = live(config, 1, 1);
+    assert_int_equal(view.done, 1);
+    assert_int_equal(view.failed, 1);
+    assert_int_equal(results(eval), 1);
+    struct core_file *file = calloc(1, sizeof *file);
+    struct manifest *manifest = calloc(1, sizeof *manifest);
+    struct failure *failure = calloc(1, sizeof *failure);
+    assert_true(file && manifest && failure);
+    fine(path_join(path, eval, "core/gone_step-000000000010_eval_results.json"));
+    fine(saebench_core_read(file, path));
+    uint64_t mh, begun;
+    bool found;
+    fine(path_join(path, root, "runs/gone/checkpoints"));
+    fine(checkpoint_path(folder, path, 11));
+    fine(manifest_read(manifest, &mh, folder));
+    fine(failure_find(&found, failure, eval, "core", "gone", 11, mh, file->spec));
+    assert_true(found);
+    assert_int_equal(failure->attempts, 2);
+    assert_string_equal(failure->reason, "the evaluator died 2 times on it");
+    // A death between two checkpoints' evaluations is nobody's, and an attempt that ended is none.
+    fine(checkpoint_path(folder, path, 10));
+    fine(manifest_read(manifest, &mh, folder));
+    fine(failure_begun(&begun, eval, "core", "gone", 10, mh, file->spec));
+    assert_int_equal(begun, 0);
+    config_free(&config);
+    free(file);
+    free(manifest);
+    free(failure);
+}
+
 static void
 a_text_that_gives_nothing_ends_it_with_one_line(void **state)
 {
@@ -299,6 +385,9 @@ main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(
             what_a_dead_trainer_left_gets_a_result_or_a_recorded_failure, setup, teardown),
+        cmocka_unit_test_setup_teardown(
+            a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated, setup,
+            teardown),
         cmocka_unit_test_setup_teardown(a_text_that_gives_nothing_ends_it_with_one_line, setup,
                                         teardown),
         cmocka_unit_test(attempts_come_later_and_later_and_are_bounded),
