@@ -1,40 +1,50 @@
 // bench transport: one producer's batches to 1 ... 8 trainers, each a process of its own: through
-// ipc, tcp and shared memory, beside a plain AF_UNIX socket in the same rounds.
+// ipc, tcp and shared memory, beside plain AF_UNIX sockets in the same rounds.
 //
-//     bench_transport [rounds] [mib]        3 rounds of 768 MiB to each consumer
+//     bench_transport [rounds [mib [consumers [way]]]]      3 rounds of 512 MiB to each consumer;
+//                                                           that number only; one way only
 //
 // A consumer is what a trainer has: datafeed in a comm thread, which hashes each batch, and a
-// thread that takes it. "raw" is what cannot be avoided when batches are copied between processes:
-// write into a socket for each consumer, read into one buffer, hash. Two tables: what the slowest
-// consumer got by the clock, from its first batch to its last, which counts the machine's other
-// work too; and what was delivered for each second of processor time that all processes of the
-// scene used, which is what cores can do when they are the limit. Medians over rounds.
+// thread that takes it. Two baselines:
+//   copy  write(2) of one buffer into a socket for each consumer, read(2) into one buffer; no hash.
+//         Both buffers stay in the cache: less than this no copying between processes can cost.
+//   raw   the same with what a data plane cannot do without: as many different batches as the
+//         producer's ring has, each hashed when it is made, read into as many buffers as a
+//         trainer's window has, and hashed.
+// Two tables: what the slowest consumer got by the clock, which counts the machine's other work
+// too; and what was delivered for each second of processor time that all processes of the scene
+// used, which is what cores can do when they are the limit. Both from the moment the ring has been
+// round once (its pages are there, the caches are as they will be) to the end. Medians over rounds;
+// a ratio is the median of the rounds' ratios, so what else ran is in both of its sides.
 #include "lib/base/bytes.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
 #include "proto/datafeed.h"
 #include "proto/dataport.h"
 
-#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { CONSUMERS_MOST = 8, ROUNDS_MOST = 32, WAYS = 4, SIZES = 2, COUNTS = 4 };
-enum way { RAW, IPC, TCP, SHM };
-static const char *const way_names[WAYS] = {"raw socket", "ipc", "tcp", "shared memory"};
+enum { CONSUMERS_MOST = 8, ROUNDS_MOST = 32, WAYS = 5, SIZES = 2, COUNTS = 4 };
+enum { RING = 16, WINDOW = 8 }; // the presets of stream.ring_slots and data.win
+enum way { COPY, RAW, IPC, TCP, SHM };
+static const char *const way_names[WAYS] = {"copy", "raw", "ipc", "tcp", "shared"};
 static const size_t sizes[SIZES] = {(9 << 20) / 4, 9 << 20}, counts[COUNTS] = {1, 2, 4, 8};
-static size_t mib_each = 768;
+static size_t mib_each = 512, only_count;
+static int only_way = -1;
 
+// The first RING batches are not measured.
 struct scene {
     enum way way;
     size_t bytes, consumers, batches;
+    int report;
     char endpoint[64];
     struct wire_stream stream;
 };
@@ -110,10 +120,33 @@ produce(const struct scene *scene)
 
 // ---- a consumer
 
+// Where a consumer is: told to the scene when its first RING batches are there, and at the end.
+struct mark {
+    double clock, processor;
+    bool end;
+};
+
+static double
+processor_seconds(clockid_t clock)
+{
+    struct timespec time = {0};
+    clock_gettime(clock, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static void
+mark(const struct scene *scene, size_t taken)
+{
+    struct mark here = {.clock = tick_seconds(),
+                        .processor = processor_seconds(CLOCK_PROCESS_CPUTIME_ID),
+                        .end = taken == scene->batches};
+    if ((taken == RING || here.end) && write(scene->report, &here, sizeof here) < 0)
+        _exit(1);
+}
+
 struct consumer {
+    const struct scene *scene;
     struct datafeed *feed;
-    size_t batches;
-    double seconds;
     _Atomic bool done;
 };
 
@@ -123,35 +156,32 @@ take(void *from)
     struct consumer *c = from;
     struct wire_stream stream;
     struct feed_batch batch;
-    double began = 0;
+    size_t batches = c->scene->batches;
     while (!datafeed_wait_stream(c->feed, &stream, tick_ms() + 1000))
         ;
-    datafeed_start(c->feed, (struct cursor){0}, c->batches);
-    for (size_t n = 0; n < c->batches;) {
+    datafeed_start(c->feed, (struct cursor){0}, batches);
+    for (size_t n = 0; n < batches;) {
         if (datafeed_next(c->feed, &batch, tick_ms() + 1000) != FEED_BATCH)
             continue;
-        if (n == 0)
-            began = tick_seconds();
         if (!datafeed_sound(c->feed, &batch))
             continue;
         datafeed_done(c->feed, &batch);
-        n++;
+        mark(c->scene, ++n);
     }
-    c->seconds = tick_seconds() - began;
     c->done = true;
     return NULL;
 }
 
-static double
+static void
 consume(const struct scene *scene, size_t number)
 {
     struct channel *channel;
-    struct consumer c = {.batches = scene->batches};
+    struct consumer c = {.scene = scene};
     static struct texts endpoints;
     pthread_t thread;
     char name[32];
     struct dataclient_settings set = {.link = link_presets,
-                                      .win = 8,
+                                      .win = WINDOW,
                                       .group = "bench",
                                       .group_size = (uint16_t)scene->consumers,
                                       .handover =
@@ -175,20 +205,28 @@ consume(const struct scene *scene, size_t number)
     datafeed_leave(c.feed);
     datafeed_close(&c.feed);
     channel_free(&channel);
-    return c.seconds;
 }
 
 // ---- the plain socket
 
+static unsigned char *
+buffers(size_t count, size_t bytes)
+{
+    unsigned char *at = malloc(count * bytes);
+    if (!at)
+        _exit(1);
+    memset(at, 3, count * bytes);
+    return at;
+}
+
 static void
-raw_produce(const struct scene *scene, int ends[CONSUMERS_MOST][2])
+plain_produce(const struct scene *scene, int ends[CONSUMERS_MOST][2])
 {
     struct pollfd fds[CONSUMERS_MOST];
     size_t sent[CONSUMERS_MOST] = {0}, open = scene->consumers, all = scene->bytes * scene->batches;
-    unsigned char *batch = malloc(scene->bytes);
-    if (!batch)
-        _exit(1);
-    memset(batch, 3, scene->bytes);
+    size_t slots = scene->way == RAW ? RING : 1, made = 0;
+    unsigned char *ring = buffers(slots, scene->bytes);
+    uint64_t sum = 0;
     for (size_t i = 0; i < scene->consumers; i++)
         fds[i] = (struct pollfd){.fd = ends[i][0], .events = POLLOUT};
     while (open > 0) {
@@ -196,7 +234,13 @@ raw_produce(const struct scene *scene, int ends[CONSUMERS_MOST][2])
         for (size_t i = 0; i < scene->consumers; i++) {
             if (sent[i] == all || !fds[i].revents)
                 continue;
-            size_t at = sent[i] % scene->bytes;
+            size_t number = sent[i] / scene->bytes, at = sent[i] % scene->bytes;
+            unsigned char *batch = ring + number % slots * scene->bytes;
+            if (number == made && scene->way == RAW) {
+                memcpy(batch, &made, sizeof made);
+                sum += hash64(batch, scene->bytes);
+                made++;
+            }
             ssize_t wrote = send(fds[i].fd, batch + at, scene->bytes - at, MSG_DONTWAIT);
             sent[i] += wrote > 0 ? (size_t)wrote : 0;
             if (sent[i] == all) {
@@ -205,44 +249,67 @@ raw_produce(const struct scene *scene, int ends[CONSUMERS_MOST][2])
             }
         }
     }
-    free(batch);
+    free(ring);
+    over = sum == 1;
 }
 
-static double
-raw_consume(const struct scene *scene, int fd)
+static void
+plain_consume(const struct scene *scene, int fd)
 {
-    unsigned char *batch = malloc(scene->bytes);
-    double began = 0;
+    size_t slots = scene->way == RAW ? WINDOW : 1;
+    unsigned char *window = buffers(slots, scene->bytes);
     uint64_t sum = 0;
-    if (!batch)
-        _exit(1);
-    for (size_t n = 0; n < scene->batches; n++) {
+    for (size_t n = 0; n < scene->batches;) {
+        unsigned char *batch = window + n % slots * scene->bytes;
         for (size_t at = 0; at < scene->bytes;) {
             ssize_t got = read(fd, batch + at, scene->bytes - at);
             if (got <= 0)
                 _exit(1);
             at += (size_t)got;
         }
-        sum += hash64(batch, scene->bytes);
-        if (n == 0)
-            began = tick_seconds();
+        if (scene->way == RAW)
+            sum += hash64(batch, scene->bytes);
+        mark(scene, ++n);
     }
-    free(batch);
-    return tick_seconds() - began + (sum == 1 ? 1e-9 : 0);
+    free(window);
+    over = sum == 1;
 }
 
 // ---- one measurement
 
-static double
-processor_seconds(void)
-{
-    struct rusage use;
-    getrusage(RUSAGE_CHILDREN, &use);
-    return (double)(use.ru_utime.tv_sec + use.ru_stime.tv_sec) +
-           1e-6 * (double)(use.ru_utime.tv_usec + use.ru_stime.tv_usec);
-}
+enum { CLOCK, PROCESSOR, MEASURES, RATIOS = 3 };
 
-enum { CLOCK, PROCESSOR, MEASURES };
+// Reads what the consumers tell; the producer's time is read beside it.
+static bool
+watch(double out[MEASURES], const struct scene *scene, int report, pid_t producer)
+{
+    struct mark one;
+    clockid_t clock;
+    size_t begun = 0, ended = 0;
+    double from = 0, to = 0, used = 0;
+    if (clock_getcpuclockid(producer, &clock) != 0)
+        return false;
+    while (ended < scene->consumers) {
+        if (read(report, &one, sizeof one) != sizeof one)
+            return false;
+        used += one.end ? one.processor : -one.processor;
+        if (one.end) {
+            to = one.clock; // of the last
+            ended++;
+        } else {
+            from = begun == 0 ? one.clock : from; // of the first
+            begun++;
+        }
+        if (!one.end && begun == scene->consumers)
+            used -= processor_seconds(clock);
+        else if (ended == scene->consumers)
+            used += processor_seconds(clock);
+    }
+    double gib = (double)(scene->batches - RING) * (double)scene->bytes / (1 << 30);
+    out[CLOCK] = gib / (to - from);
+    out[PROCESSOR] = gib * (double)scene->consumers / used;
+    return true;
+}
 
 // GiB/s, 0: failed.
 static void
@@ -250,10 +317,10 @@ measure(double out[MEASURES], enum way way, size_t bytes, size_t consumers, cons
         unsigned number)
 {
     out[CLOCK] = out[PROCESSOR] = 0;
-    double used = processor_seconds();
+    bool plain = way == COPY || way == RAW;
     struct scene scene = {.way = way, .bytes = bytes, .consumers = consumers};
     int report[2], ends[CONSUMERS_MOST][2];
-    scene.batches = (mib_each << 20) / bytes;
+    scene.batches = RING + (mib_each << 20) / bytes;
     if (way == TCP)
         snprintf(scene.endpoint, sizeof scene.endpoint, "tcp://127.0.0.1:%u",
                  23000 + number % 2000);
@@ -272,45 +339,38 @@ measure(double out[MEASURES], enum way way, size_t bytes, size_t consumers, cons
     pid_t pids[CONSUMERS_MOST + 1];
     if (pipe(report) != 0)
         return;
+    scene.report = report[1];
     for (size_t i = 0; i < consumers; i++)
-        if (way == RAW && socketpair(AF_UNIX, SOCK_STREAM, 0, ends[i]) != 0)
+        if (plain && socketpair(AF_UNIX, SOCK_STREAM, 0, ends[i]) != 0)
             return;
     for (size_t i = 0; i <= consumers; i++)
         if ((pids[i] = fork()) == 0) {
-            if (i == 0) {
-                if (way == RAW)
-                    raw_produce(&scene, ends);
-                else
-                    produce(&scene);
-            } else {
-                double seconds =
-                    way == RAW ? raw_consume(&scene, ends[i - 1][1]) : consume(&scene, i);
-                if (write(report[1], &seconds, sizeof seconds) < 0)
-                    _exit(1);
-            }
+            if (i == 0 && plain)
+                plain_produce(&scene, ends);
+            else if (i == 0)
+                produce(&scene);
+            else if (plain)
+                plain_consume(&scene, ends[i - 1][1]);
+            else
+                consume(&scene, i);
+            // The plain producer has nothing to do when all is sent; its time is still to be read.
+            while (i == 0 && plain)
+                pause();
             _exit(0);
         }
     close(report[1]);
-    double slowest = 0, seconds;
-    for (size_t i = 0; i < consumers; i++) {
-        if (read(report[0], &seconds, sizeof seconds) != sizeof seconds) {
-            fprintf(stderr, "bench_transport: a consumer failed\n");
-            for (size_t p = 0; p <= consumers; p++)
-                kill(pids[p], SIGKILL);
-            slowest = INFINITY;
-            break;
-        }
-        slowest = seconds > slowest ? seconds : slowest;
-    }
-    kill(pids[0], SIGTERM);
-    for (size_t i = 0; i <= consumers; i++)
+    bool sound = watch(out, &scene, report[0], pids[0]);
+    if (!sound)
+        fprintf(stderr, "bench_transport: a consumer failed\n");
+    kill(pids[0], plain ? SIGKILL : SIGTERM);
+    for (size_t i = 0; i <= consumers; i++) {
+        if (!sound)
+            kill(pids[i], SIGKILL);
         waitpid(pids[i], NULL, 0);
+    }
     close(report[0]);
-    for (size_t i = 0; way == RAW && i < consumers; i++)
+    for (size_t i = 0; plain && i < consumers; i++)
         close(ends[i][0]), close(ends[i][1]);
-    double gib = (double)bytes / (1 << 30);
-    out[CLOCK] = (double)(scene.batches - 1) * gib / slowest;
-    out[PROCESSOR] = (double)(scene.batches * consumers) * gib / (processor_seconds() - used);
 }
 
 static double
@@ -352,14 +412,22 @@ print_table(const char *unit, double rates[WAYS][COUNTS][ROUNDS_MOST], size_t ro
 {
     printf("%-14s", unit);
     for (int w = 0; w < WAYS; w++)
-        printf("%15s", way_names[w]);
-    printf("%10s%12s\n", "ipc/raw", "shared/ipc");
+        printf("%12s", way_names[w]);
+    static const enum way pairs[RATIOS][2] = {{IPC, COPY}, {IPC, RAW}, {SHM, IPC}};
+    printf("%12s%12s%12s\n", "ipc/copy", "ipc/raw", "shared/ipc");
     for (size_t c = 0; c < COUNTS; c++) {
-        double at[WAYS];
+        if (only_count && counts[c] != only_count)
+            continue;
+        double ratios[RATIOS][ROUNDS_MOST];
+        for (size_t r = 0; r < rounds; r++)
+            for (size_t i = 0; i < RATIOS; i++)
+                ratios[i][r] = rates[pairs[i][0]][c][r] / rates[pairs[i][1]][c][r];
         printf("%2zu consumer%c   ", counts[c], c == 0 ? ' ' : 's');
         for (int w = 0; w < WAYS; w++)
-            printf("%15.2f", at[w] = median(rates[w][c], rounds));
-        printf("%10.2f%12.2f\n", at[IPC] / at[RAW], at[SHM] / at[IPC]);
+            printf("%12.2f", median(rates[w][c], rounds));
+        for (size_t i = 0; i < RATIOS; i++)
+            printf("%12.2f", median(ratios[i], rounds));
+        printf("\n");
     }
 }
 
@@ -369,8 +437,16 @@ main(int argc, char **argv)
     size_t rounds = argc > 1 ? strtoul(argv[1], NULL, 10) : 3;
     if (argc > 2)
         mib_each = strtoul(argv[2], NULL, 10);
-    if (rounds < 1 || rounds > ROUNDS_MOST || mib_each < 64) {
-        fprintf(stderr, "usage: bench_transport [1..%d rounds] [64.. MiB]\n", ROUNDS_MOST);
+    if (argc > 3)
+        only_count = strtoul(argv[3], NULL, 10);
+    for (int w = 0; argc > 4 && w < WAYS; w++)
+        if (strcmp(argv[4], way_names[w]) == 0)
+            only_way = w;
+    if (rounds < 1 || rounds > ROUNDS_MOST || mib_each < 64 || (argc > 4 && only_way < 0)) {
+        fprintf(stderr,
+                "usage: bench_transport [1..%d rounds [64.. MiB [consumers: 1 2 4 8, 0: all "
+                "[copy|raw|ipc|tcp|shared]]]]\n",
+                ROUNDS_MOST);
         return 64;
     }
     static double rates[MEASURES][WAYS][COUNTS][ROUNDS_MOST], copies[ROUNDS_MOST];
@@ -385,6 +461,8 @@ main(int argc, char **argv)
             for (size_t c = 0; c < COUNTS; c++)
                 for (int w = 0; w < WAYS; w++) {
                     double got[MEASURES];
+                    if ((only_count && counts[c] != only_count) || (only_way >= 0 && w != only_way))
+                        continue;
                     measure(got, (enum way)w, sizes[s], counts[c], folder, number++);
                     rates[CLOCK][w][c][r] = got[CLOCK];
                     rates[PROCESSOR][w][c][r] = got[PROCESSOR];

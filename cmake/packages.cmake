@@ -12,3 +12,9 @@ pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson>=2.14)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash>=0.8)
 pkg_check_modules(ZLIB REQUIRED IMPORTED_TARGET zlib)
 pkg_check_modules(ZSTD REQUIRED IMPORTED_TARGET libzstd)
+
+# Does this libxxhash choose its instructions at run time? Its plain entry points are SSE2 on x86.
+include(CheckSymbolExists)
+set(CMAKE_REQUIRED_LIBRARIES PkgConfig::XXHASH)
+check_symbol_exists(XXH3_64bits_dispatch xxh_x86dispatch.h OSAE_XXH_DISPATCH)
+unset(CMAKE_REQUIRED_LIBRARIES)

@@ -2,6 +2,11 @@
 
 #include <stdlib.h>
 #include <xxhash.h>
+#if OSAE_XXH_DISPATCH
+// The same hashes by the widest instructions of the machine: with AVX2 2.25 MiB in the cache at 30
+// GiB/s instead of 12, from memory at 14 instead of 8. Its macros take the plain names' place.
+#include <xxh_x86dispatch.h>
+#endif
 
 uint64_t
 hash64(const void *at, size_t bytes)
