@@ -25,6 +25,8 @@ struct tapped {
     float *own; // [count x d], without a file
     const unsigned char *map;
     size_t data, bytes; // where the rows begin, and the whole file
+    uint32_t *order;    // [count], prompts by their ids: those that begin alike are read together
+    uint32_t *ids, *at; // [PIECE x context], [PIECE]: prompts of a piece, in that order
     float *x;           // what one call of the model writes
     float *piece;       // [PIECE x d]
     size_t model_rows;  // rows of x
@@ -41,7 +43,7 @@ _Static_assert(sizeof(struct head) == HEAD_BYTES, "the head has no holes");
 static struct head
 head_of(const struct tapped *t)
 {
-    struct head head = {.magic = "osaetap1", .count = t->count, .width = t->width, .piece = PIECE};
+    struct head head = {.magic = "osaetap2", .count = t->count, .width = t->width, .piece = PIECE};
     head.key = t->key;
     return head;
 }
@@ -54,7 +56,7 @@ key_of(struct hash128 *out, const struct tapped_plan *plan, const struct model *
     if (!hasher)
         return FAIL(CREATE, "no memory to hash %zu prompts", prompts->count);
     struct hash128 of = model_hash(model);
-    const uint64_t sizes[3] = {plan->layer, prompts->count, prompts->context};
+    const uint64_t sizes[4] = {plan->layer, prompts->count, prompts->context, PIECE};
     hasher_add(hasher, &of, sizeof of);
     hasher_add(hasher, sizes, sizeof sizes);
     hasher_add(hasher, plan->precision, strlen(plan->precision) + 1);
@@ -133,6 +135,13 @@ piece_hash(const struct tapped *t, size_t piece)
     return hash ? hash : 1;
 }
 
+// Row i of a piece is prompt order[piece * PIECE + i]; in the file prompts stand as they came.
+static size_t
+place_of(const struct tapped *t, size_t piece, size_t i)
+{
+    return t->data + t->order[piece * PIECE + i] * t->width * sizeof(float);
+}
+
 // Is it there, and sound? Then it is in t->piece.
 static enum status
 look_up(bool *found, const struct tapped *t, size_t piece)
@@ -145,8 +154,8 @@ look_up(bool *found, const struct tapped *t, size_t piece)
     TRY(transfer(t, &hash, sizeof hash, HEAD_BYTES + piece * sizeof hash, false));
     if (hash == 0)
         return STATUS_OK;
-    TRY(transfer(t, t->piece, piece_rows(t, piece) * row_bytes, t->data + piece * PIECE * row_bytes,
-                 false));
+    for (size_t i = 0; i < piece_rows(t, piece); i++)
+        TRY(transfer(t, t->piece + i * t->width, row_bytes, place_of(t, piece, i), false));
     *found = piece_hash(t, piece) == hash;
     return STATUS_OK;
 }
@@ -154,13 +163,17 @@ look_up(bool *found, const struct tapped *t, size_t piece)
 static enum status
 keep(struct tapped *t, size_t piece)
 {
-    size_t row_bytes = t->width * sizeof(float), bytes = piece_rows(t, piece) * row_bytes;
-    if (t->fd < 0) {
-        memcpy(t->own + piece * PIECE * t->width, t->piece, bytes);
-        return STATUS_OK;
+    size_t row_bytes = t->width * sizeof(float);
+    for (size_t i = 0; i < piece_rows(t, piece); i++) {
+        float *row = t->piece + i * t->width;
+        if (t->fd < 0)
+            memcpy(t->own + t->order[piece * PIECE + i] * t->width, row, row_bytes);
+        else
+            TRY(transfer(t, row, row_bytes, place_of(t, piece, i), true));
     }
+    if (t->fd < 0)
+        return STATUS_OK;
     uint64_t hash = piece_hash(t, piece);
-    TRY(transfer(t, t->piece, bytes, t->data + piece * PIECE * row_bytes, true));
     return transfer(t, &hash, sizeof hash, HEAD_BYTES + piece * sizeof hash, true);
 }
 
@@ -170,12 +183,17 @@ static enum status
 run_piece(struct tapped *t, struct model *model, const struct prompts *prompts, size_t piece,
           const char *what, const struct score_watch *watch)
 {
-    size_t rows = piece_rows(t, piece), first = piece * PIECE, d = t->width;
-    size_t most = t->model_rows / prompts->context;
-    for (size_t r = 0; r < rows; r += most) {
-        size_t n = rows - r < most ? rows - r : most;
-        TRY(model_below_at(model, prompts->ids + (first + r) * prompts->context, n,
-                           prompts->context, prompts->at + first + r, t->x));
+    size_t rows = piece_rows(t, piece), first = piece * PIECE, d = t->width, n;
+    size_t context = prompts->context;
+    for (size_t i = 0; i < rows; i++) {
+        size_t prompt = t->order[first + i];
+        memcpy(t->ids + i * context, prompts->ids + prompt * context, context * sizeof *t->ids);
+        t->at[i] = prompts->at[prompt];
+    }
+    for (size_t r = 0; r < rows; r += n) {
+        const uint32_t *ids = t->ids + r * context, *at = t->at + r;
+        n = model_fit_at(t->model_rows, ids, rows - r, context, at);
+        TRY(model_below_at(model, ids, n, context, at, t->x));
         memcpy(t->piece + r * d, t->x, n * d * sizeof *t->x);
         double share = (double)(first + r + n) / (double)t->count;
         if (watch && watch->stop(watch->context, what, share))
@@ -184,13 +202,47 @@ run_piece(struct tapped *t, struct model *model, const struct prompts *prompts, 
     for (size_t i = 0; i < rows * d; i++)
         if (!isfinite(t->piece[i]))
             return FAIL(DAMAGED, "the model's stream at the hook is not finite on %s (prompt %zu)",
-                        what, first + i / d);
+                        what, (size_t)t->order[first + i / d]);
     t->computed += rows;
     return STATUS_OK;
 }
 
+struct sorted {
+    const uint32_t *ids; // of one prompt
+    uint32_t context, prompt;
+};
+
+static int
+by_ids(const void *a, const void *b)
+{
+    const struct sorted *x = a, *y = b;
+    for (size_t t = 0; t < x->context; t++)
+        if (x->ids[t] != y->ids[t])
+            return x->ids[t] < y->ids[t] ? -1 : 1;
+    return (x->prompt > y->prompt) - (x->prompt < y->prompt);
+}
+
 static enum status
-take(struct tapped *t, const struct tapped_plan *plan)
+put_in_order(struct tapped *t, const struct prompts *prompts)
+{
+    struct sorted *all = calloc(t->count ? t->count : 1, sizeof *all);
+    t->order = calloc(t->count ? t->count : 1, sizeof *t->order);
+    if (!all || !t->order) {
+        free(all);
+        return FAIL(CREATE, "no memory to sort %zu prompts", t->count);
+    }
+    for (size_t i = 0; i < t->count; i++)
+        all[i] = (struct sorted){prompts->ids + i * prompts->context, (uint32_t)prompts->context,
+                                 (uint32_t)i};
+    qsort(all, t->count, sizeof *all, by_ids);
+    for (size_t i = 0; i < t->count; i++)
+        t->order[i] = all[i].prompt;
+    free(all);
+    return STATUS_OK;
+}
+
+static enum status
+take(struct tapped *t, const struct tapped_plan *plan, const struct prompts *prompts)
 {
     size_t rows = plan->model_contexts * plan->context, all;
     t->model_rows = rows;
@@ -200,8 +252,11 @@ take(struct tapped *t, const struct tapped_plan *plan)
     t->bytes = t->data + all;
     t->x = calloc(rows * t->width, sizeof *t->x);
     t->piece = calloc(PIECE * t->width, sizeof *t->piece);
-    if (!t->x || !t->piece)
+    t->ids = calloc(PIECE * prompts->context, sizeof *t->ids);
+    t->at = calloc(PIECE, sizeof *t->at);
+    if (!t->x || !t->piece || !t->ids || !t->at)
         return FAIL(CREATE, "no memory to read %s with the model", plan->what);
+    TRY(put_in_order(t, prompts));
     if (plan->cache) {
         if (prepare_file(t, plan->cache) == STATUS_OK)
             return STATUS_OK;
@@ -240,6 +295,18 @@ fill(struct tapped *t, const struct tapped_plan *plan, struct model *model,
     return STATUS_OK;
 }
 
+static void
+release_work(struct tapped *t)
+{
+    free(t->order);
+    free(t->ids);
+    free(t->at);
+    free(t->x);
+    free(t->piece);
+    t->order = t->ids = t->at = NULL;
+    t->x = t->piece = NULL;
+}
+
 enum status
 tapped_open(struct tapped **out, const struct tapped_plan *plan, struct model *model,
             const struct prompts *prompts, const struct score_watch *watch)
@@ -256,11 +323,9 @@ tapped_open(struct tapped **out, const struct tapped_plan *plan, struct model *m
     t->width = model_width(model);
     t->pieces = (t->count + PIECE - 1) / PIECE;
     GOTRY(key_of(&t->key, plan, model, prompts));
-    GOTRY(take(t, plan));
+    GOTRY(take(t, plan, prompts));
     GOTRY(fill(t, plan, model, prompts, watch));
-    free(t->x);
-    free(t->piece);
-    t->x = t->piece = NULL;
+    release_work(t);
 done:
     if (status != STATUS_OK)
         tapped_close(&t);
@@ -280,8 +345,7 @@ tapped_close(struct tapped **tapped)
     if (t->fd >= 0)
         close(t->fd);
     free(t->own);
-    free(t->x);
-    free(t->piece);
+    release_work(t);
     free(t);
     *tapped = NULL;
 }

@@ -4,6 +4,9 @@
 //
 //     tapped-KEY: head | hash of piece 0, 1, ... (0: not there) | rows [count x d] of fp32
 //
+// A piece is 128 prompts that follow each other when all are sorted by their ids: so the model
+// runs what they have in common at their beginnings once. Rows stand as the prompts came.
+//
 // KEY is the hash of everything that decides the rows: model, layer, precision, ids, positions.
 #ifndef EVALUATOR_TAPPED_H
 #define EVALUATOR_TAPPED_H

@@ -3,12 +3,13 @@
 #include "lib/kern/simd.h"
 #include "lib/lm/maths.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
 // A register tile is ROWS positions by two vectors: eight accumulators hide the latency of two FMA
 // units.
-enum { ROWS = 4, STEP = 2 * SIMD_LANES };
+enum { ROWS = ATTENTION_ROWS, STEP = 2 * SIMD_LANES };
 
 static size_t
 round_up(size_t value, size_t unit)
@@ -111,9 +112,11 @@ attention_head(float *o, size_t o_stride, const float *q, const float *k, const 
     }
     const float *vs = packed ? v : values;
     size_t v_stride = packed ? stride : dims;
-    for (size_t t = 0; t < context; t += ROWS) {
-        // The last tile of a context that is no multiple of ROWS repeats rows it has done: they
-        // come out with the same bits.
+    size_t stop = how->count ? how->first + how->count : context;
+    assert(how->first < context && stop <= context);
+    for (size_t t = how->first; t < stop; t += ROWS) {
+        // The last tile of a context that is no multiple of ROWS repeats rows it has done, or that
+        // are not wanted: they come out with the same bits.
         size_t row = t + ROWS <= context ? t : context < ROWS ? 0 : context - ROWS;
         size_t rows = context < ROWS ? context : ROWS, end = row + rows; // keys 0 .. end - 1
         size_t low = how->window && row + 1 > how->window ? row + 1 - how->window : 0;
@@ -143,10 +146,10 @@ attention_head(float *o, size_t o_stride, const float *q, const float *k, const 
         }
         product(result, dims, scores + from, keys, vs + from * v_stride, v_stride, end - from,
                 dims);
-        for (size_t r = 0; r < rows; r++) {
+        for (size_t r = row < how->first ? how->first - row : 0; r < rows && row + r < stop; r++) {
             float inverse = 1.0f / totals[r];
             for (size_t i = 0; i < dim; i++)
-                o[(row + r) * o_stride + i] = result[r * dims + i] * inverse;
+                o[(row + r - how->first) * o_stride + i] = result[r * dims + i] * inverse;
         }
     }
 }

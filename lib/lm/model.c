@@ -33,7 +33,8 @@ ceil_div(size_t a, size_t b)
 static struct attention
 attention_of(const struct model *m)
 {
-    return (struct attention){.context = m->set.context, .dim = m->arch->head_dim};
+    size_t context = m->set.context > ATTENTION_ROWS ? m->set.context : ATTENTION_ROWS;
+    return (struct attention){.context = context, .dim = m->arch->head_dim};
 }
 
 // Floats of the arena: buffers of a call, tables, and every thread's bench.
@@ -45,8 +46,9 @@ arena_floats(const struct model *m)
     double rows = (double)m->set.context * (double)m->set.batch_contexts;
     double bench = 2.0 * GEMM_ROWS * (double)line_floats(a->width) +
                    GEMM_ROWS * (double)line_floats(width_up(a)) +
-                   (double)line_floats(attention_scratch(&how));
-    return rows * (double)(width_qkv(a) + a->heads * a->head_dim) +
+                   (double)line_floats(attention_scratch(&how)) +
+                   (double)line_floats(how.context * 3 * how.dim);
+    return rows * (double)(width_qkv(a) + a->heads * a->head_dim + 3) +
            (double)m->set.context * (double)(a->rotary + (a->learned_positions ? a->width : 0)) +
            2.0 * (double)a->width + (double)m->threads * bench + 64.0 * (double)(m->threads + 8);
 }
@@ -246,6 +248,8 @@ take_buffers(struct model *m)
     float *at = m->arena;
     m->qkv = cut(&at, rows * width_qkv(a));
     m->mixed = cut(&at, rows * a->heads * a->head_dim);
+    m->beginnings = (struct beginning *)(void *)cut(&at, 2 * rows);
+    m->position = (uint32_t *)(void *)cut(&at, rows);
     m->cosine = cut(&at, m->set.context * half);
     m->sine = cut(&at, m->set.context * half);
     if (a->learned_positions)
@@ -257,6 +261,7 @@ take_buffers(struct model *m)
                                        .wide = cut(&at, GEMM_ROWS * width_up(a)),
                                        .sum = cut(&at, GEMM_ROWS * a->width),
                                        .heads = cut(&at, attention_scratch(&how)),
+                                       .path = cut(&at, how.context * 3 * how.dim),
                                        .product = cut(&at, product)};
     assert((size_t)(at - m->arena) * 4 <= bytes + product * 4 * m->threads);
     fill_rope(m);

@@ -51,12 +51,15 @@ bool model_is_bias_free(const struct model *model);
 
 // x [n*C x d] of ids [n x C], 1 <= n <= batch_contexts. An id that the model lacks is DAMAGED.
 CHECKED enum status model_below(struct model *model, const uint32_t *ids, size_t n, float *x);
-// The same for contexts of `context` <= C tokens, as many as fill the buffers (n * context <=
-// batch_contexts * C), and only at one position of each: row i of x is the stream of context i at
-// at[i] < context, with model_below's bits. What stands behind at[i] changes nothing, so prompts
-// of unequal length are filled up with any id. x has room for [n * context x d]; [n x d] is told.
+// The same for contexts of `context` <= C tokens and only at one position of each: row i of x is
+// the stream of context i at at[i] < context, with model_below's bits. What stands behind at[i] is
+// not run, so prompts of unequal length are filled up with any id; nor is what a context has in
+// common with the beginning of the one before it, so put them in order. As many contexts as make
+// batch_contexts * C rows (model_fit_at); x has room for all rows that are run, [n x d] is told.
 CHECKED enum status model_below_at(struct model *model, const uint32_t *ids, size_t n,
                                    size_t context, const uint32_t *at, float *x);
+// How many of the first of n contexts make at most `rows` rows there.
+size_t model_fit_at(size_t rows, const uint32_t *ids, size_t n, size_t context, const uint32_t *at);
 // Every position of contexts of `context` <= C tokens, as many as fill the buffers, as above.
 CHECKED enum status model_below_short(struct model *model, const uint32_t *ids, size_t n,
                                       size_t context, float *x);

@@ -66,9 +66,16 @@ turn_row(const struct model *m, const struct block *b, float *qkv, size_t positi
     }
 }
 
+// The rows of a call: n contexts of so many tokens, one after the other; or, with `at`, those of
+// contexts that share their beginnings (m->beginnings, m->position), of which at[i] is wanted.
+struct wanted {
+    size_t n, context, rows;
+    const uint32_t *at; // [n], or NULL: all
+};
+
 static void
-project_tile(const struct model *m, const struct block *b, const float *x, size_t context,
-             size_t first, size_t rows)
+project_tile(const struct model *m, const struct block *b, const float *x,
+             const struct wanted *wanted, size_t first, size_t rows)
 {
     struct bench *bench = my_bench(m);
     size_t d = m->arch->width, width = width_qkv(m->arch);
@@ -77,19 +84,64 @@ project_tile(const struct model *m, const struct block *b, const float *x, size_
     gemm_weight_rows(qkv, width, bench->norm, d, b->qkv, rows, bench->product);
     add_bias(qkv, width, b->qkv_bias, rows);
     for (size_t r = 0; r < rows; r++)
-        turn_row(m, b, qkv + r * width, (first + r) % context);
+        turn_row(m, b, qkv + r * width,
+                 wanted->at ? m->position[first + r] : (first + r) % wanted->context);
+}
+
+// The q, k and v of one head for context `number` up to at[number], gathered from where they are:
+// its own rows, those it has in common with the one before, and so on back.
+static void
+gather_path(float *path, const struct model *m, const struct wanted *wanted, size_t number,
+            const size_t columns[3])
+{
+    size_t dim = m->arch->head_dim, width = width_qkv(m->arch), end = wanted->at[number] + 1;
+    for (const struct beginning *from = m->beginnings + number; end > 0; from--) {
+        for (size_t t = from->shared; t < end; t++) {
+            const float *row = m->qkv + (from->row + t - from->shared) * width;
+            for (size_t i = 0; i < 3; i++)
+                memcpy(path + (3 * t + i) * dim, row + columns[i], dim * sizeof *path);
+        }
+        end = from->shared < end ? from->shared : end;
+    }
+}
+
+// One head of a context that shares its beginning: only its own rows are computed, and in the last
+// block only the one that is wanted, which becomes row `number`.
+static void
+attend_path(const struct model *m, struct attention *how, const struct wanted *wanted,
+            size_t number, const size_t columns[3], bool last)
+{
+    struct bench *bench = my_bench(m);
+    size_t dim = how->dim, mixed = m->arch->heads * dim, length = wanted->at[number] + 1;
+    // A context of fewer than ATTENTION_ROWS is computed in another way, with other bits.
+    how->context =
+        length < ATTENTION_ROWS && m->set.context >= ATTENTION_ROWS ? ATTENTION_ROWS : length;
+    how->first = last ? length - 1 : m->beginnings[number].shared;
+    memset(bench->path + 3 * length * dim, 0, 3 * (how->context - length) * dim * sizeof(float));
+    gather_path(bench->path, m, wanted, number, columns);
+    how->count = length - how->first;
+    attention_head(m->mixed + (last ? number : m->beginnings[number].row) * mixed + columns[0],
+                   mixed, bench->path, bench->path + dim, bench->path + 2 * dim, 3 * dim, how,
+                   bench->heads);
 }
 
 static void
-attend(const struct model *m, size_t layer, size_t context, size_t number, size_t head)
+attend(const struct model *m, size_t layer, const struct wanted *wanted, size_t number, size_t head,
+       bool last)
 {
     const struct arch *a = m->arch;
     size_t dim = a->head_dim, width = width_qkv(a), mixed = a->heads * dim;
-    size_t shared = head / (a->heads / a->kv_heads), row = number * context;
-    struct attention how = {.context = context,
+    size_t shared = head / (a->heads / a->kv_heads), row = number * wanted->context;
+    struct attention how = {.context = wanted->context,
                             .dim = dim,
                             .window = a->sliding[layer] ? a->window : 0,
                             .cap = (float)a->attention_cap};
+    if (wanted->at) {
+        const size_t columns[3] = {head * dim, (a->heads + shared) * dim,
+                                   (a->heads + a->kv_heads + shared) * dim};
+        attend_path(m, &how, wanted, number, columns, last);
+        return;
+    }
     const float *qkv = m->qkv + row * width;
     attention_head(m->mixed + row * mixed + head * dim, mixed, qkv + head * dim,
                    qkv + (a->heads + shared) * dim, qkv + (a->heads + a->kv_heads + shared) * dim,
@@ -129,42 +181,37 @@ feed_tile(const struct model *m, const struct block *b, float *x, size_t first, 
     add_rows(stream, bench->sum, rows * d);
 }
 
-// Where the rows of a block are wanted: all of them, or of each context the one at `at`.
-struct wanted {
-    size_t n, context;  // n contexts of so many tokens
-    const uint32_t *at; // [n], or NULL: all
-};
-
-// Row number * context + at[number] of x and of the heads' results becomes row `number`.
+// The row of x at at[number] becomes row `number`. It is the last of the context's own, of which
+// every context has one: so never before row `number`.
 static void
 keep_wanted(const struct model *m, float *x, const struct wanted *wanted)
 {
-    size_t d = m->arch->width, mixed = m->arch->heads * m->arch->head_dim;
+    size_t d = m->arch->width;
     for (size_t i = 0; i < wanted->n; i++) {
-        size_t from = i * wanted->context + wanted->at[i]; // never before row i
+        size_t from = m->beginnings[i].row + wanted->at[i] - m->beginnings[i].shared;
         memmove(x + i * d, x + from * d, d * sizeof *x);
-        memmove(m->mixed + i * mixed, m->mixed + from * mixed, mixed * sizeof *x);
     }
 }
 
-// x [n*C x d] through blocks from .. to - 1, in place. Only of the last block are some rows left
+// x [rows x d] through blocks from .. to - 1, in place. Only of the last block are some rows left
 // out: the ones before need the keys and values of all.
 static void
 run_blocks(const struct model *m, float *x, const struct wanted *wanted, size_t from, size_t to)
 {
-    size_t n = wanted->n, c = wanted->context, rows = n * c, heads = m->arch->heads;
+    size_t n = wanted->n, rows = wanted->rows, heads = m->arch->heads;
     const size_t tile = GEMM_ROWS;
 #pragma omp parallel
     for (size_t layer = from; layer < to; layer++) {
         const struct block *b = &m->blocks[layer];
+        bool last = layer + 1 == to;
 #pragma omp for schedule(dynamic)
         for (size_t first = 0; first < rows; first += tile)
-            project_tile(m, b, x, c, first, rows - first < tile ? rows - first : tile);
+            project_tile(m, b, x, wanted, first, rows - first < tile ? rows - first : tile);
 #pragma omp for schedule(dynamic)
         for (size_t i = 0; i < n * heads; i++)
-            attend(m, layer, c, i / heads, i % heads);
+            attend(m, layer, wanted, i / heads, i % heads, last);
         size_t fed = rows;
-        if (wanted->at && layer + 1 == to) {
+        if (wanted->at && last) {
             fed = n;
 #pragma omp single
             keep_wanted(m, x, wanted);
@@ -178,7 +225,7 @@ run_blocks(const struct model *m, float *x, const struct wanted *wanted, size_t 
 void
 model_blocks(const struct model *m, float *x, size_t n, size_t from, size_t to)
 {
-    run_blocks(m, x, &(struct wanted){n, m->set.context, NULL}, from, to);
+    run_blocks(m, x, &(struct wanted){n, m->set.context, n * m->set.context, NULL}, from, to);
 }
 
 static void
@@ -200,25 +247,56 @@ embed_row(const struct model *m, float *x, uint32_t id, size_t position)
 }
 
 static enum status
-below(struct model *m, const uint32_t *ids, const struct wanted *wanted, float *x)
+check_ids(const struct model *m, const uint32_t *ids, size_t n, size_t context)
 {
-    size_t n = wanted->n, context = wanted->context;
     for (size_t i = 0; i < n * context; i++)
         if (ids[i] >= m->arch->vocab)
             return FAIL(DAMAGED, "%s: token %u at position %zu, but the model's are 0 to %zu",
                         m->set.path, ids[i], i % context, m->arch->vocab - 1);
+    return STATUS_OK;
+}
+
+static enum status
+below(struct model *m, const uint32_t *ids, size_t n, size_t context, float *x)
+{
+    TRY(check_ids(m, ids, n, context));
 #pragma omp parallel for schedule(static)
     for (size_t i = 0; i < n * context; i++)
         embed_row(m, x + i * m->arch->width, ids[i], i % context);
-    run_blocks(m, x, wanted, 0, m->set.layer + 1);
+    run_blocks(m, x, &(struct wanted){n, context, n * context, NULL}, 0, m->set.layer + 1);
     return STATUS_OK;
+}
+
+// How many positions context i has in common with the beginning of the one before, whose rows end
+// at its own `at`. Its last row is always its own.
+static size_t
+in_common(const uint32_t *ids, size_t i, size_t context, const uint32_t *at)
+{
+    if (i == 0)
+        return 0;
+    size_t most = at[i - 1] + (size_t)1 < at[i] ? at[i - 1] + (size_t)1 : at[i], t = 0;
+    while (t < most && ids[i * context + t] == ids[(i - 1) * context + t])
+        t++;
+    return t;
 }
 
 enum status
 model_below(struct model *m, const uint32_t *ids, size_t n, float *x)
 {
     assert(n >= 1 && n <= m->set.batch_contexts);
-    return below(m, ids, &(struct wanted){n, m->set.context, NULL}, x);
+    return below(m, ids, n, m->set.context, x);
+}
+
+size_t
+model_fit_at(size_t rows, const uint32_t *ids, size_t n, size_t context, const uint32_t *at)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t own = at[i] + (size_t)1 - in_common(ids, i, context, at);
+        if (own > rows)
+            return i;
+        rows -= own;
+    }
+    return n;
 }
 
 enum status
@@ -226,10 +304,21 @@ model_below_at(struct model *m, const uint32_t *ids, size_t n, size_t context, c
                float *x)
 {
     assert(context >= 1 && context <= m->set.context);
-    assert(n >= 1 && n <= m->set.batch_contexts * m->set.context / context);
-    for (size_t i = 0; i < n; i++)
+    assert(n >= 1 && n <= m->set.batch_contexts * m->set.context);
+    TRY(check_ids(m, ids, n, context));
+    size_t rows = 0;
+    for (size_t i = 0; i < n; i++) {
         assert(at[i] < context);
-    return below(m, ids, &(struct wanted){n, context, at}, x);
+        size_t shared = in_common(ids, i, context, at);
+        m->beginnings[i] = (struct beginning){(uint32_t)shared, (uint32_t)rows};
+        for (size_t t = shared; t <= at[i]; t++, rows++) {
+            assert(rows < m->set.batch_contexts * m->set.context);
+            m->position[rows] = (uint32_t)t;
+            embed_row(m, x + rows * m->arch->width, ids[i * context + t], t);
+        }
+    }
+    run_blocks(m, x, &(struct wanted){n, context, rows, at}, 0, m->set.layer + 1);
+    return STATUS_OK;
 }
 
 enum status
@@ -237,7 +326,7 @@ model_below_short(struct model *m, const uint32_t *ids, size_t n, size_t context
 {
     assert(context >= 1 && context <= m->set.context);
     assert(n >= 1 && n <= m->set.batch_contexts * m->set.context / context);
-    return below(m, ids, &(struct wanted){n, context, NULL}, x);
+    return below(m, ids, n, context, x);
 }
 
 void

@@ -23,7 +23,14 @@ struct bench {
     float *wide;   // [tile x 2F or F]
     float *sum;    // [tile x d], what a branch adds
     float *heads;  // attention_scratch
+    float *path;   // [C or ATTENTION_ROWS x 3D], q, k and v of a context whose rows are scattered
     void *product; // gemm_weight_scratch
+};
+
+// Where the rows of a context are that begins as the one before it: positions up to `shared` are
+// where that one has them, the others are rows `row`, row + 1, ...
+struct beginning {
+    uint32_t shared, row;
 };
 
 // The head is cut into weights of so many rows of V, so that loading it needs no second copy and
@@ -42,10 +49,12 @@ struct model {
     float *final_norm, *final_norm_bias;
     struct gemm_weight **head; // [slices], or NULL
     size_t slices;
-    float *cosine, *sine; // [C x rotary / 2]
-    float *positions;     // [C x d], or NULL
-    float *qkv;           // [rows x (H + 2K) D] of one call
-    float *mixed;         // [rows x H D], the heads' results
+    float *cosine, *sine;         // [C x rotary / 2]
+    float *positions;             // [C x d], or NULL
+    float *qkv;                   // [rows x (H + 2K) D] of one call
+    float *mixed;                 // [rows x H D], the heads' results
+    struct beginning *beginnings; // [rows], of contexts that share their beginnings
+    uint32_t *position;           // [rows], then: of each row
     size_t threads;
     struct bench *benches;
     float *arena; // what holds the buffers above

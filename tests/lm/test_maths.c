@@ -143,7 +143,7 @@ norms_and_rope_equal_their_definitions(void **unused)
 static void
 attention_once(size_t context, size_t dim, size_t window, float cap)
 {
-    struct attention how = {context, dim, window, cap};
+    struct attention how = {.context = context, .dim = dim, .window = window, .cap = cap};
     size_t stride = 3 * dim + 1, o_stride = dim + 2, count = context * o_stride;
     float *qkv = malloc(context * stride * sizeof *qkv), *o = malloc(count * sizeof *o);
     float *scratch = aligned_alloc(64, (attention_scratch(&how) * sizeof *scratch + 63) / 64 * 64);
@@ -173,6 +173,17 @@ attention_once(size_t context, size_t dim, size_t window, float cap)
         }
         assert_true(o[t * o_stride + dim] == 777 && o[t * o_stride + dim + 1] == 777);
     }
+    // Some positions alone have the same bits, and nothing beyond them is written.
+    float *some = malloc((count + 1) * sizeof *some);
+    for (how.first = context / 3; how.first < context; how.first += 1 + context / 5) {
+        how.count = 1 + (context - how.first - 1) / 2;
+        for (size_t i = 0; i <= count; i++)
+            some[i] = 777;
+        attention_head(some, o_stride, qkv, qkv + dim, qkv + 2 * dim, stride, &how, scratch);
+        assert_memory_equal(some, o + how.first * o_stride, how.count * o_stride * sizeof *o);
+        assert_true(some[how.count * o_stride] == 777);
+    }
+    free(some);
     free(qkv);
     free(o);
     free(scratch);

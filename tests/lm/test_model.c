@@ -235,6 +235,7 @@ one_position_of_each_context(void **unused)
         float *whole = malloc(g.context * d * sizeof *whole),
               *x = malloc(n * SHORT * d * sizeof *x);
         uint32_t *ids = malloc(n * SHORT * sizeof *ids), *at = malloc(n * sizeof *at);
+        uint32_t *row = malloc(g.context * sizeof *row);
         struct model *m = open_model(names[i], 2, g.context, 4, GEMM_F32, false);
         for (size_t j = 0; j < n; j++) {
             at[j] = (uint32_t)(j * 5 % SHORT);
@@ -247,15 +248,62 @@ one_position_of_each_context(void **unused)
             assert_memory_equal(x + j * d, whole + at[j] * d, d * sizeof *x);
         assert_int_equal(model_below_at(m, ids + SHORT, 1, SHORT, at + 1, x), STATUS_OK);
         assert_memory_equal(x, whole + at[1] * d, d * sizeof *x);
+        // In order, so that each begins as the one before: all that one has, all but the last,
+        // none.
+        for (size_t j = 0; j < n; j++) {
+            at[j] = (uint32_t)(j * j % SHORT);
+            for (size_t t = 0; t < SHORT; t++)
+                ids[j * SHORT + t] = t < at[j] || j % 3 ? g.ids[t] : g.ids[t + 1];
+        }
+        size_t fit = model_fit_at(4 * g.context, ids, n, SHORT, at);
+        assert_int_equal(fit, n);
+        assert_int_equal(model_below_at(m, ids, n, SHORT, at, x), STATUS_OK);
+        for (size_t j = 0; j < n; j++) {
+            memcpy(row, g.ids, g.context * sizeof *row);
+            memcpy(row, ids + j * SHORT, SHORT * sizeof *row);
+            assert_int_equal(model_below(m, row, 1, whole), STATUS_OK);
+            assert_memory_equal(x + j * d, whole + at[j] * d, d * sizeof *x);
+        }
         ids[3] = UINT32_MAX;
         assert_int_equal(model_below_at(m, ids, 1, SHORT, at, x), STATUS_DAMAGED);
         model_free(&m);
         free(whole);
         free(x);
+        free(row);
         free(ids);
         free(at);
         golden_drop(&g);
     }
+}
+
+// Rows are what fills a call: prompts that are all alike cost one each, unlike ones all of theirs.
+static void
+what_prompts_share_makes_room_for_more(void **unused)
+{
+    (void)unused;
+    enum { C = 6, B = 2, MANY = 40 };
+    struct golden g = golden_take("tiny-gemma2/golden.safetensors");
+    uint32_t ids[MANY * C], at[MANY];
+    float *x = malloc(B * C * g.width * sizeof *x);
+    struct model *m = open_model("tiny-gemma2", 2, C, B, GEMM_F32, false);
+    for (size_t i = 0; i < MANY; i++) {
+        at[i] = C - 1;
+        memcpy(ids + i * C, g.ids, C * sizeof *ids);
+    }
+    assert_int_equal(model_fit_at(B * C, ids, MANY, C, at), 1 + C); // C rows, then one each
+    assert_int_equal(model_below_at(m, ids, 1 + C, C, at, x), STATUS_OK);
+    for (size_t i = 1; i <= C; i++)
+        assert_memory_equal(x, x + i * g.width, g.width * sizeof *x);
+    for (size_t i = 0; i < MANY; i++)
+        ids[i * C] = (uint32_t)(i + 1);
+    assert_int_equal(model_fit_at(B * C, ids, MANY, C, at), B);
+    at[0] = C - 2; // does not help the third
+    assert_int_equal(model_fit_at(B * C, ids, MANY, C, at), B);
+    at[1] = 0; // this does: five, one, six
+    assert_int_equal(model_fit_at(B * C, ids, MANY, C, at), 3);
+    model_free(&m);
+    free(x);
+    golden_drop(&g);
 }
 
 static void
@@ -411,6 +459,7 @@ main(void)
         cmocka_unit_test(the_other_families),
         cmocka_unit_test(short_contexts_are_the_beginning_of_long_ones),
         cmocka_unit_test(one_position_of_each_context),
+        cmocka_unit_test(what_prompts_share_makes_room_for_more),
         cmocka_unit_test(bits_do_not_depend_on_threads_or_neighbours),
         cmocka_unit_test(bf16_products_stay_near),
         cmocka_unit_test(settings_that_do_not_fit_are_refused),

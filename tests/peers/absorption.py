@@ -23,6 +23,7 @@ from sae_bench.evals.absorption import feature_absorption_calculator as calculat
 from sae_bench.evals.absorption import k_sparse_probing, probing, vocab
 
 WORDS, EXAMPLES, SEED = 8000, 3, 42
+SEEDS = int(os.environ.get("OSAE_PEER_SEEDS", "1"))  # of the probe that chooses main latents, a minute or more each
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 lines = []
 
@@ -70,7 +71,7 @@ def tapped(cache, rows):
     for path in glob.glob(os.path.join(cache, "tapped-*")):
         data = open(path, "rb").read()
         magic, count, width, piece = struct.unpack_from("<8s3Q", data)
-        if magic == b"osaetap1" and count == rows:
+        if magic == b"osaetap2" and count == rows:
             at = (64 + 8 * ((count + piece - 1) // piece) + 4095) // 4096 * 4096
             return torch.tensor(np.frombuffer(data, np.float32, count * width, at).reshape(count, width).copy())
     raise RuntimeError(f"no stream of {rows} rows in {cache}")
@@ -213,7 +214,8 @@ def main():
     check("mean_absorption_fraction_score", means["mean_absorption_fraction_score"], fraction, 1e-4)
     check("mean_full_absorption_score", means["mean_full_absorption_score"], full, 1e-6)
 
-    # From end to end: SAEBench's own training of both probes, which starts and shuffles otherwise.
+    # From end to end: SAEBench's own training of both probes, which starts and shuffles otherwise. Its choice of main
+    # latents moves with the start; so several seeds of it, and ours lies among them or within the tolerance of their mean.
     began = time.time()
     torch.manual_seed(SEED)
     theirs = probing.train_multi_probe(x_train, torch.nn.functional.one_hot(torch.tensor(y_train), 26), 26, 64, 50,
@@ -223,7 +225,13 @@ def main():
     check("mean F1 of the truth probe, all letters",
           np.mean([by_letter[l]["probe_f1"] for l in LETTERS]),
           np.mean([f1(their_z[:, l] > 0, y_test == l) for l in range(26)]), 0.02)
-    _, _, fraction, full, splits = score(mains_of(sae, x_train, y_train, x_test, y_test))
+    chosen = []
+    for seed in range(SEED, SEED + SEEDS):
+        torch.manual_seed(seed)
+        chosen.append(score(mains_of(sae, x_train, y_train, x_test, y_test))[2:])
+        print(f"  SAEBench's choice, seed {seed}: fraction {chosen[-1][0]:.4f}, full {chosen[-1][1]:.4f}, "
+              f"split features {chosen[-1][2]:.3f}", flush=True)
+    fraction, full, splits = np.mean(chosen, axis=0)
     check("fraction, main latents chosen by SAEBench", means["mean_absorption_fraction_score"], fraction, 0.08)
     check("full, main latents chosen by SAEBench", means["mean_full_absorption_score"], full, 0.015 + 0.3 * full)
     check("split features, chosen by SAEBench", means["mean_num_split_features"], splits, 0.5)
