@@ -9,7 +9,7 @@
 #ifndef EVALUATOR_DOWNSTREAM_H
 #define EVALUATOR_DOWNSTREAM_H
 
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 
 #include <stddef.h>
 #include <stdint.h>

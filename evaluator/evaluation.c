@@ -1,6 +1,8 @@
 #include "evaluator/evaluation.h"
 
+#include "config/schedule.h"
 #include "lib/base/say.h"
+#include "lib/base/tick.h"
 #include "lib/interop/sae_folder.h"
 
 #include <stdio.h>
@@ -24,6 +26,87 @@ subject_open(struct saelens *out, const struct subject *subject, const struct de
     if (status != STATUS_OK)
         saelens_close(out);
     return status;
+}
+
+enum status
+evaluation_open(void **state, const struct evaluation *evaluation, const struct desk *desk,
+                const struct score_watch *watch)
+{
+    *state = NULL;
+    if (evaluation->schedule) {
+        const char *value = evaluation->schedule(&desk->set->eval);
+        struct schedule schedule;
+        if (!schedule_parse(&schedule, value))
+            return FAIL(CONFIG, "%s is '%s', wanted " SCHEDULE_WANTED, evaluation->key, value);
+        if (schedule_off(&schedule))
+            return STATUS_OK;
+    }
+    enum status status = evaluation->open(state, desk, watch);
+    if (status != STATUS_OK)
+        evaluation->close(state);
+    return status;
+}
+
+bool
+evaluation_due(const struct evaluation *evaluation, const struct desk *desk,
+               const struct subject *subject)
+{
+    struct schedule schedule;
+    if (!evaluation->schedule)
+        return true;
+    return schedule_parse(&schedule, evaluation->schedule(&desk->set->eval)) &&
+           schedule_due(&schedule, subject->step, subject->last);
+}
+
+enum status
+evaluation_find(bool *found, const struct evaluation *evaluation, void *state,
+                const struct subject *subject, struct finding *finding)
+{
+    char folder[PATH_BYTES], path[PATH_BYTES];
+    struct saebench_head head = {
+        .mh = subject->mh, .step = subject->step, .spec = evaluation->spec(state)};
+    snprintf(head.run, sizeof head.run, "%s", subject->run);
+    *found = false;
+    TRY(path_join(folder, subject->results, evaluation->kind));
+    if (path_is_folder(folder))
+        TRY(saebench_find(found, path, folder, &head));
+    if (!*found)
+        return STATUS_OK;
+    enum status status = evaluation->tell(finding, path);
+    if (status == STATUS_DAMAGED) {
+        *found = false;
+        return STATUS_OK;
+    }
+    return status;
+}
+
+enum status
+subject_head(struct saebench_head *out, char path[PATH_BYTES], const char *kind,
+             const struct subject *subject, const struct desk *desk, const struct saelens *sae,
+             struct hash128 spec, const char *profile)
+{
+    const struct settings *set = desk->set;
+    char folder[PATH_BYTES];
+    *out = (struct saebench_head){.mh = subject->mh,
+                                  .step = subject->step,
+                                  .spec = spec,
+                                  .width = sae->card.width,
+                                  .latents = sae->card.latents,
+                                  .layer = set->model.layer,
+                                  .training_tokens = sae->card.tokens,
+                                  .created_ms = tick_label_ns() / 1000000};
+    snprintf(out->model_name, sizeof out->model_name, "%s", desk->model_name);
+    snprintf(out->dtype, sizeof out->dtype, "%s",
+             set->model.dtype == SET_DTYPE_BF16 ? "bfloat16" : "float32");
+    snprintf(out->ck, sizeof out->ck, "%s", subject->ck);
+    snprintf(out->run, sizeof out->run, "%s", subject->run);
+    snprintf(out->profile, sizeof out->profile, "%s", profile);
+    snprintf(out->architecture, sizeof out->architecture, "%s", sae->card.architecture);
+    snprintf(out->hook_name, sizeof out->hook_name, "blocks.%u.hook_resid_post", set->model.layer);
+    snprintf(out->eval_id, sizeof out->eval_id, "%s", desk->eval_id);
+    snprintf(out->version, sizeof out->version, "%s", OSAE_VERSION);
+    TRY(path_join(folder, subject->results, kind));
+    return saebench_path(path, folder, out);
 }
 
 // A folder's or file's own name, without .gguf.

@@ -5,16 +5,17 @@
 //
 // A row is a file of its own, evaluation_KIND.c, and a line in evaluation.c.
 //
-// 1. `due` depends on the settings and the subject alone: asked again after a restart, or by
-//    another evaluator, it says the same.
+// 1. What is due depends on the settings and the subject alone: asked again after a restart, or by
+//    another evaluator, it is the same.
 // 2. A result is a file under SUBJECT.results/KIND/ before `run` returns, whole or not at all,
-//    keyed by (mh, spec); `find` sees it.
+//    keyed by (mh, spec); evaluation_find sees it.
 // 3. `open` and `run` call watch->stop at most some seconds apart and leave with AGAIN when told.
 #ifndef EVALUATOR_EVALUATION_H
 #define EVALUATOR_EVALUATION_H
 
 #include "config/settings.h"
 #include "evaluator/score.h"
+#include "lib/interop/saebench.h"
 #include "proto/named.h"
 
 // What all rows share; it outlives them.
@@ -52,16 +53,32 @@ struct finding {
 
 struct evaluation {
     const char *kind; // also the name of its folder: core, absorption, ...
-    // *state NULL with OK: switched off by the settings, the row is left out.
+    // The setting that holds its schedule; NULL: every checkpoint.
+    const char *key;                                         // eval.absorption
+    const char *(*schedule)(const struct settings_eval *of); // its value
     enum status (*open)(void **state, const struct desk *desk, const struct score_watch *watch);
     void (*close)(void **state);
-    bool (*due)(void *state, const struct subject *subject);
     struct hash128 (*spec)(void *state); // of all that decides its numbers but the SAE
-    enum status (*find)(bool *found, void *state, const struct subject *subject,
-                        struct finding *finding);
+    // What a result file says.
+    enum status (*tell)(struct finding *finding, const char *path);
     enum status (*run)(void *state, const struct subject *subject, struct finding *finding,
                        const struct score_watch *watch);
 };
+
+// *state NULL with OK: switched off by the settings, the row is left out.
+CHECKED enum status evaluation_open(void **state, const struct evaluation *evaluation,
+                                    const struct desk *desk, const struct score_watch *watch);
+bool evaluation_due(const struct evaluation *evaluation, const struct desk *desk,
+                    const struct subject *subject);
+// Is there a result of an earlier time? A damaged one counts as none.
+CHECKED enum status evaluation_find(bool *found, const struct evaluation *evaluation, void *state,
+                                    const struct subject *subject, struct finding *finding);
+
+// For the rows: whose result it is going to be, all but the seconds, and the file's name.
+CHECKED enum status subject_head(struct saebench_head *out, char path[PATH_BYTES], const char *kind,
+                                 const struct subject *subject, const struct desk *desk,
+                                 const struct saelens *sae, struct hash128 spec,
+                                 const char *profile);
 
 extern const struct evaluation evaluation_core, evaluation_probing, evaluation_absorption;
 

@@ -1,7 +1,6 @@
 // First-letter absorption (letters.h, absorbing.h) as a row of evaluation.h. What the model knows
 // is found out with the first checkpoint that is due, not before: a run whose `final` is hours away
 // does not wait for it.
-#include "config/schedule.h"
 #include "evaluator/absorbing.h"
 #include "evaluator/evaluation.h"
 #include "lib/base/say.h"
@@ -13,7 +12,6 @@
 
 struct absorption_state {
     const struct desk *desk;
-    struct schedule schedule;
     struct tokenizer *tokenizer;
     struct letters_plan plan;
     struct hash128 spec;
@@ -56,30 +54,18 @@ static enum status
 open_state(void **state, const struct desk *desk, const struct score_watch *watch)
 {
     (void)watch;
-    struct schedule schedule;
-    *state = NULL;
-    if (!schedule_parse(&schedule, desk->set->eval.absorption))
-        return FAIL(CONFIG, "eval.absorption is '%s', wanted " SCHEDULE_WANTED,
-                    desk->set->eval.absorption);
-    if (schedule_off(&schedule))
-        return STATUS_OK;
     struct absorption_state *a = calloc(1, sizeof *a);
     if (!a)
         return FAIL(CREATE, "no memory for the absorption evaluation");
     a->desk = desk;
-    a->schedule = schedule;
     *state = a;
-    enum status status = prepare(a);
-    if (status != STATUS_OK)
-        close_state(state);
-    return status;
+    return prepare(a);
 }
 
-static bool
-due(void *state, const struct subject *subject)
+static const char *
+schedule(const struct settings_eval *of)
 {
-    const struct absorption_state *a = state;
-    return schedule_due(&a->schedule, subject->step, subject->last);
+    return of->absorption;
 }
 
 static struct hash128
@@ -89,7 +75,7 @@ spec(void *state)
 }
 
 static void
-tell(struct finding *finding, const struct absorption_file *file)
+sum_up(struct finding *finding, const struct absorption_file *file)
 {
     const struct absorption *a = &file->absorption;
     named_real(finding->values, "mean_absorption_fraction_score", a->fraction.value);
@@ -97,30 +83,21 @@ tell(struct finding *finding, const struct absorption_file *file)
     named_real(finding->values, "mean_num_split_features", a->splits.value);
     named_real(finding->values, "mean_absorption_score", a->missed.value);
     named_whole(finding->values, "letters_used", (int64_t)a->used);
-    finding->seconds = file->seconds;
+    finding->seconds = file->head.seconds;
     snprintf(finding->line, sizeof finding->line,
              "fraction %.4f, full %.4f, split %.2f, %d letters of F1 %.2f, %s", a->fraction.value,
-             a->full.value, a->splits.value, (int)a->used, a->mean_f1, file->profile);
+             a->full.value, a->splits.value, (int)a->used, a->mean_f1, file->head.profile);
 }
 
 static enum status
-find(bool *found, void *state, const struct subject *subject, struct finding *finding)
+tell(struct finding *finding, const char *path)
 {
-    const struct absorption_state *a = state;
-    char folder[PATH_BYTES], path[PATH_BYTES];
-    *found = false;
-    TRY(path_join(folder, subject->results, "absorption"));
-    if (path_is_folder(folder))
-        TRY(saebench_absorption_find(found, path, folder, subject->run, subject->step, subject->mh,
-                                     a->spec));
-    if (!*found)
-        return STATUS_OK;
     struct absorption_file *file = calloc(1, sizeof *file);
     if (!file)
         return FAIL(CREATE, "no memory for a result");
     enum status status = saebench_absorption_read(file, path);
     if (status == STATUS_OK)
-        tell(finding, file);
+        sum_up(finding, file);
     free(file);
     return status;
 }
@@ -146,46 +123,13 @@ learn_letters(struct absorption_state *a, const struct score_watch *watch)
     return STATUS_OK;
 }
 
-static void
-describe(struct absorption_file *file, const struct absorption_state *a,
-         const struct subject *subject, const struct saelens *sae)
-{
-    const struct settings *set = a->desk->set;
-    const struct absorbing_plan plan = absorbing_defaults();
-    snprintf(file->model_name, sizeof file->model_name, "%s", a->desk->model_name);
-    snprintf(file->dtype, sizeof file->dtype, "%s",
-             set->model.dtype == SET_DTYPE_BF16 ? "bfloat16" : "float32");
-    file->seed = a->plan.seed;
-    file->batch = set->model.batch_contexts;
-    file->jump = plan.jump;
-    file->most_latents = plan.most_latents;
-    file->least_f1 = a->plan.least_f1;
-    file->least_letters = a->plan.least_letters;
-    snprintf(file->ck, sizeof file->ck, "%s", subject->ck);
-    snprintf(file->run, sizeof file->run, "%s", subject->run);
-    snprintf(file->profile, sizeof file->profile, "%s", a->plan.profile);
-    file->mh = subject->mh;
-    file->step = subject->step;
-    file->spec = a->spec;
-    snprintf(file->architecture, sizeof file->architecture, "%s", sae->card.architecture);
-    snprintf(file->hook_name, sizeof file->hook_name, "blocks.%u.hook_resid_post",
-             set->model.layer);
-    file->width = sae->card.width;
-    file->latents = sae->card.latents;
-    file->layer = set->model.layer;
-    file->training_tokens = sae->card.tokens;
-    snprintf(file->eval_id, sizeof file->eval_id, "%s", a->desk->eval_id);
-    snprintf(file->version, sizeof file->version, "%s", OSAE_VERSION);
-    file->created_ms = tick_label_ns() / 1000000;
-}
-
 static enum status
 run(void *state, const struct subject *subject, struct finding *finding,
     const struct score_watch *watch)
 {
     struct absorption_state *a = state;
     const struct absorbing_plan plan = absorbing_defaults();
-    char folder[PATH_BYTES], path[PATH_BYTES];
+    char path[PATH_BYTES];
     struct saelens sae = {0};
     double from = tick_seconds();
     enum status status = STATUS_OK;
@@ -195,13 +139,17 @@ run(void *state, const struct subject *subject, struct finding *finding,
     GOTRY(subject_open(&sae, subject, a->desk, plan.rows));
     GOTRY(learn_letters(a, watch));
     GOTRY(absorbing_measure(&file->absorption, &plan, &a->letters, &sae, watch));
-    describe(file, a, subject, &sae);
-    file->seconds = tick_seconds() - from;
-    GOTRY(path_join(folder, subject->results, "absorption"));
-    GOTRY(
-        saebench_absorption_path(path, folder, subject->run, subject->step, subject->mh, a->spec));
+    GOTRY(subject_head(&file->head, path, evaluation_absorption.kind, subject, a->desk, &sae,
+                       a->spec, a->plan.profile));
+    file->head.seconds = tick_seconds() - from;
+    file->seed = a->plan.seed;
+    file->batch = a->desk->set->model.batch_contexts;
+    file->jump = plan.jump;
+    file->most_latents = plan.most_latents;
+    file->least_f1 = a->plan.least_f1;
+    file->least_letters = a->plan.least_letters;
     GOTRY(saebench_absorption_write(path, file));
-    tell(finding, file);
+    sum_up(finding, file);
 done:
     saelens_close(&sae);
     free(file);
@@ -210,10 +158,11 @@ done:
 
 const struct evaluation evaluation_absorption = {
     .kind = "absorption",
+    .key = "eval.absorption",
+    .schedule = schedule,
     .open = open_state,
     .close = close_state,
-    .due = due,
     .spec = spec,
-    .find = find,
+    .tell = tell,
     .run = run,
 };

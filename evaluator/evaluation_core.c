@@ -1,6 +1,6 @@
 // The core evaluation (score.h) as a row of evaluation.h: held-out text, and every checkpoint.
-#include "evaluator/evaluation.h"
 #include "config/packing.h"
+#include "evaluator/evaluation.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
 #include "lib/lm/packed.h"
@@ -128,25 +128,13 @@ core_open(void **state, const struct desk *desk, const struct score_watch *watch
         return FAIL(CREATE, "no memory for the core evaluation");
     *state = c;
     c->desk = desk;
-    enum status status = prepare_text(c, &plan, watch);
-    if (status == STATUS_OK)
-        status = score_new(&c->score, &plan, desk->model, c->windows, c->count);
-    if (status != STATUS_OK) {
-        core_close(state);
-        return status;
-    }
+    TRY(prepare_text(c, &plan, watch));
+    TRY(score_new(&c->score, &plan, desk->model, c->windows, c->count));
     say(SAY_INFO, "memory: scoring %s", score_memory(c->score));
     if (score_repeats(c->score))
         say(SAY_WARN, "eval.text has %zu windows, fewer than eval asks for: they are used again",
             c->count);
     return STATUS_OK;
-}
-
-static bool
-core_due(void *state, const struct subject *subject)
-{
-    (void)state, (void)subject;
-    return true;
 }
 
 static struct hash128
@@ -157,34 +145,25 @@ core_spec(void *state)
 }
 
 static void
-tell(struct finding *finding, const struct core_file *file)
+sum_up(struct finding *finding, const struct core_file *file)
 {
     for (size_t i = 0; i < CORE_COUNT; i++)
         named_real(finding->values, core_rows[i].key, core_number(&file->core, i));
-    finding->seconds = file->seconds;
+    finding->seconds = file->head.seconds;
     snprintf(finding->line, sizeof finding->line,
              "CE score %.4f, KL score %.4f, L0 %.1f, FVU %.4f, dead %.0f", file->core.ce_loss_score,
              file->core.kl_div_score, file->core.l0, file->core.fvu, file->core.dead_latents);
 }
 
 static enum status
-core_find(bool *found, void *state, const struct subject *subject, struct finding *finding)
+core_tell(struct finding *finding, const char *path)
 {
-    const struct core_state *c = state;
-    char folder[PATH_BYTES], path[PATH_BYTES];
-    *found = false;
-    TRY(path_join(folder, subject->results, "core"));
-    if (path_is_folder(folder))
-        TRY(saebench_core_find(found, path, folder, subject->run, subject->step, subject->mh,
-                               score_spec(c->score)));
-    if (!*found)
-        return STATUS_OK;
     struct core_file *file = calloc(1, sizeof *file);
     if (!file)
         return FAIL(CREATE, "no memory for a result");
     enum status status = saebench_core_read(file, path);
     if (status == STATUS_OK)
-        tell(finding, file);
+        sum_up(finding, file);
     free(file);
     return status;
 }
@@ -193,27 +172,20 @@ static enum status
 write_result(const struct core_state *c, const struct subject *subject, const struct saelens *sae,
              const struct score_result *scored, struct finding *finding)
 {
-    char folder[PATH_BYTES], path[PATH_BYTES];
-    TRY(path_join(folder, subject->results, "core"));
-    TRY(saebench_core_path(path, folder, subject->run, subject->step, subject->mh,
-                           score_spec(c->score)));
+    char path[PATH_BYTES];
     struct core_file *file = calloc(1, sizeof *file);
     if (!file)
         return FAIL(CREATE, "no memory for a result");
     score_file(file, c->score, sae, scored);
-    snprintf(file->model_name, sizeof file->model_name, "%s", c->desk->model_name);
     snprintf(file->dataset, sizeof file->dataset, "%s",
              c->desk->rows ? c->desk->rows : c->desk->set->eval.text.at[0]);
-    snprintf(file->ck, sizeof file->ck, "%s", subject->ck);
-    snprintf(file->run, sizeof file->run, "%s", subject->run);
-    snprintf(file->eval_id, sizeof file->eval_id, "%s", c->desk->eval_id);
-    snprintf(file->version, sizeof file->version, "%s", OSAE_VERSION);
-    file->mh = subject->mh;
-    file->step = subject->step;
-    file->created_ms = tick_label_ns() / 1000000;
-    enum status status = saebench_core_write(path, file, scored->details);
+    enum status status = subject_head(&file->head, path, evaluation_core.kind, subject, c->desk,
+                                      sae, score_spec(c->score), "full");
+    file->head.seconds = scored->seconds;
     if (status == STATUS_OK)
-        tell(finding, file);
+        status = saebench_core_write(path, file, scored->details);
+    if (status == STATUS_OK)
+        sum_up(finding, file);
     free(file);
     return status;
 }
@@ -241,8 +213,7 @@ const struct evaluation evaluation_core = {
     .kind = "core",
     .open = core_open,
     .close = core_close,
-    .due = core_due,
     .spec = core_spec,
-    .find = core_find,
+    .tell = core_tell,
     .run = core_run,
 };

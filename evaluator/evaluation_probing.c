@@ -1,55 +1,26 @@
 // Sparse probing (probing.h) as a row of evaluation.h. The sets are read, and the model's stream of
 // their texts computed, with the first checkpoint that is due.
-#include "config/schedule.h"
 #include "evaluator/evaluation.h"
 #include "evaluator/logreg.h"
-#include "evaluator/probing.h"
-#include "evaluator/probing_stream.h"
+#include "evaluator/probing_chosen.h"
 #include "evaluator/score_inside.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
-#include "lib/interop/saebench_probing.h"
 
-#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEED = 42, SETS_MOST = 64 };
-
-// A set with its tasks: chosen texts, their streams, and what all SAEs are compared with.
-struct chosen {
-    struct probing_set set;
-    uint32_t *texts; // [count], of set.texts; rows of pooled are places here
-    size_t count;
-    struct probing_stream *stream;
-    struct probing_task tasks[PROBING_CLASSES][PROBING_SIDES];
-    struct probing_scores llm[PROBING_CLASSES]; // once known
-    bool compared;
-};
-
 struct probing_state {
     const struct desk *desk;
-    struct schedule schedule;
     struct tokenizer *tokenizer;
     struct probing_plan plan;
     struct hash128 spec;
     bool ks[PROBING_KS];
-    struct chosen *sets;
+    struct probing_chosen *sets;
     size_t count;
 };
-
-static void
-close_set(struct chosen *set)
-{
-    probing_set_close(&set->set);
-    probing_stream_free(&set->stream);
-    for (size_t c = 0; c < PROBING_CLASSES; c++)
-        for (size_t side = 0; side < PROBING_SIDES; side++)
-            probing_task_free(&set->tasks[c][side]);
-    free(set->texts);
-}
 
 static void
 close_state(void **state)
@@ -58,7 +29,7 @@ close_state(void **state)
     if (!p)
         return;
     for (size_t i = 0; i < p->count; i++)
-        close_set(&p->sets[i]);
+        probing_chosen_close(&p->sets[i]);
     free(p->sets);
     tokenizer_free(&p->tokenizer);
     free(p);
@@ -85,162 +56,6 @@ read_ks(bool ks[PROBING_KS], const struct texts *list)
     return STATUS_OK;
 }
 
-static int
-by_name(const void *a, const void *b)
-{
-    const char *const *x = a, *const *y = b;
-    return strcmp(*x, *y);
-}
-
-// The .jsonl files of a folder, by name; or the file itself.
-static enum status
-add_paths(char **paths, size_t *count, const char *path)
-{
-    if (!path_is_folder(path)) {
-        if (*count == SETS_MOST)
-            return FAIL(CONFIG, "eval.probe_sets: more than %d sets", SETS_MOST);
-        if (!(paths[*count] = strdup(path)))
-            return FAIL(CREATE, "no memory for the names of the sets");
-        ++*count;
-        return STATUS_OK;
-    }
-    DIR *folder = opendir(path);
-    size_t first = *count;
-    enum status status = STATUS_OK;
-    if (!folder)
-        return FAIL(DENIED, "%s: cannot be read", path);
-    for (struct dirent *entry; status == STATUS_OK && (entry = readdir(folder));) {
-        size_t length = strlen(entry->d_name);
-        char file[PATH_BYTES];
-        if (entry->d_name[0] == '.' || length < 7 ||
-            strcmp(entry->d_name + length - 6, ".jsonl") != 0)
-            continue;
-        status = path_join(file, path, entry->d_name);
-        if (status == STATUS_OK)
-            status = add_paths(paths, count, file);
-    }
-    closedir(folder);
-    TRY(status);
-    if (*count == first)
-        return FAIL(MISSING, "%s: no .jsonl files in it (eval.probe_sets)", path);
-    qsort(paths + first, *count - first, sizeof *paths, by_name);
-    return STATUS_OK;
-}
-
-// ---------------------------------------------------------------- sets
-
-// At most so many rows of each class and side, drawn; members[class][side] are places in texts.
-static enum status
-choose(struct chosen *set, uint32_t *members[PROBING_CLASSES][PROBING_SIDES],
-       size_t counts[PROBING_CLASSES][PROBING_SIDES], const size_t most[PROBING_SIDES])
-{
-    const struct probing_set *from = &set->set;
-    uint32_t *all = calloc(from->count + 1, sizeof *all);
-    set->texts = calloc(from->count + 1, sizeof *set->texts);
-    if (!all || !set->texts) {
-        free(all);
-        return FAIL(CREATE, "no memory for %zu texts", from->count);
-    }
-    struct pyrandom *random = malloc(sizeof *random);
-    enum status status = random ? STATUS_OK : FAIL(CREATE, "no memory for a generator");
-    if (random)
-        pyrandom_seed(random, SEED);
-    for (size_t c = 0; c < from->class_count && status == STATUS_OK; c++)
-        for (size_t side = 0; side < PROBING_SIDES; side++) {
-            size_t n = 0;
-            for (size_t i = 0; i < from->count; i++)
-                if (from->texts[i].class == c && from->texts[i].side == side)
-                    all[n++] = (uint32_t)i;
-            if (n > 1)
-                pyrandom_shuffle(random, all, (uint32_t)n);
-            n = n < most[side] ? n : most[side];
-            members[c][side] = calloc(n + 1, sizeof *members[c][side]);
-            if (!members[c][side]) {
-                status = FAIL(CREATE, "no memory for %zu texts", n);
-                break;
-            }
-            counts[c][side] = n;
-            for (size_t i = 0; i < n; i++) {
-                members[c][side][i] = (uint32_t)set->count;
-                set->texts[set->count++] = all[i];
-            }
-        }
-    free(random);
-    free(all);
-    return status;
-}
-
-static enum status
-draw_tasks(struct chosen *set, const struct settings_eval *eval)
-{
-    uint32_t *members[PROBING_CLASSES][PROBING_SIDES] = {{NULL}};
-    size_t counts[PROBING_CLASSES][PROBING_SIDES] = {{0}};
-    const size_t most[PROBING_SIDES] = {eval->probing_train / 2, eval->probing_test / 2};
-    struct pyrandom *random = malloc(sizeof *random);
-    enum status status = STATUS_OK;
-    if (!random)
-        return FAIL(CREATE, "no memory for a generator");
-    GOTRY(choose(set, members, counts, most));
-    for (size_t c = 0; c < set->set.class_count; c++) {
-        // Each task draws for itself, so that a class more or less changes no other.
-        pyrandom_seed(random, SEED ^ hash64(set->set.classes[c], strlen(set->set.classes[c])));
-        for (size_t side = 0; side < PROBING_SIDES; side++) {
-            uint32_t *lists[PROBING_CLASSES];
-            size_t sizes[PROBING_CLASSES];
-            for (size_t i = 0; i < set->set.class_count; i++) {
-                lists[i] = members[i][side];
-                sizes[i] = counts[i][side];
-            }
-            GOTRY(probing_draw(&set->tasks[c][side], lists, sizes, set->set.class_count, c,
-                               eval->probing_share, random));
-        }
-    }
-done:
-    for (size_t c = 0; c < PROBING_CLASSES; c++)
-        for (size_t side = 0; side < PROBING_SIDES; side++)
-            free(members[c][side]);
-    free(random);
-    return status;
-}
-
-static enum status
-open_stream(struct chosen *set, const struct probing_state *p)
-{
-    const char **at = calloc(set->count + 1, sizeof *at);
-    size_t *bytes = calloc(set->count + 1, sizeof *bytes);
-    enum status status = STATUS_OK;
-    if (!at || !bytes)
-        GOTRY(FAIL(CREATE, "no memory for %zu texts", set->count));
-    for (size_t i = 0; i < set->count; i++) {
-        at[i] = set->set.texts[set->texts[i]].at;
-        bytes[i] = set->set.texts[set->texts[i]].bytes;
-    }
-    status = probing_stream_new(&set->stream, &p->plan, p->desk->model, p->tokenizer, at, bytes,
-                                set->count);
-    if (status == STATUS_DAMAGED) {
-        char why[256];
-        snprintf(why, sizeof why, "%.200s", status_words());
-        status = FAIL(DAMAGED, "%s: %s", set->set.name, why);
-    }
-done:
-    free(at);
-    free(bytes);
-    return status;
-}
-
-static enum status
-open_set(struct chosen *set, const struct probing_state *p, const char *path)
-{
-    const struct settings *from = p->desk->set;
-    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    struct probing_choice choice = {.classes = from->eval.probing_classes};
-    if (strncmp(name, "code", 4) == 0)
-        choice.skip = from->eval.probing_skip;
-    TRY(probing_set_open(&set->set, path, &choice));
-    TRY(draw_tasks(set, &from->eval));
-    return open_stream(set, p);
-}
-
 // Of everything that decides the numbers but the SAE.
 static enum status
 make_spec(struct probing_state *p)
@@ -255,20 +70,8 @@ make_spec(struct probing_state *p)
                           set->eval.probing_share);
     hasher_add(hasher, head, (size_t)length);
     hasher_add(hasher, p->ks, sizeof p->ks);
-    for (size_t i = 0; i < p->count; i++) {
-        const struct chosen *at = &p->sets[i];
-        struct hash128 key = probing_stream_key(at->stream);
-        hasher_add(hasher, &key, sizeof key);
-        hasher_add(hasher, at->set.name, sizeof at->set.name);
-        for (size_t c = 0; c < at->set.class_count; c++) {
-            hasher_add(hasher, at->set.classes[c], PROBING_NAME);
-            for (size_t side = 0; side < PROBING_SIDES; side++) {
-                const struct probing_task *task = &at->tasks[c][side];
-                hasher_add(hasher, task->rows, task->count * sizeof *task->rows);
-                hasher_add(hasher, task->positive, task->count * sizeof *task->positive);
-            }
-        }
-    }
+    for (size_t i = 0; i < p->count; i++)
+        probing_chosen_hash(&p->sets[i], hasher);
     p->spec = hasher_128(hasher);
     hasher_free(&hasher);
     return STATUS_OK;
@@ -278,14 +81,11 @@ static enum status
 prepare(struct probing_state *p)
 {
     const struct settings *set = p->desk->set;
-    char *paths[SETS_MOST] = {NULL};
+    char *paths[PROBING_SETS] = {NULL};
     size_t count = 0;
     enum status status = STATUS_OK;
     GOTRY(read_ks(p->ks, &set->eval.probing_k));
-    if (set->eval.probe_sets.count == 0)
-        GOTRY(FAIL(CONFIG, "eval.probe_sets: no labelled sets (osae data --probe fetches some)"));
-    for (size_t i = 0; i < set->eval.probe_sets.count; i++)
-        GOTRY(add_paths(paths, &count, set->eval.probe_sets.at[i]));
+    GOTRY(probing_chosen_paths(paths, &count, &set->eval.probe_sets));
     GOTRY(tokenizer_open(&p->tokenizer, set->model.path));
     uint32_t bos;
     const char *word = set->model.bos[0] ? set->model.bos : "auto";
@@ -304,7 +104,8 @@ prepare(struct probing_state *p)
         GOTRY(FAIL(CREATE, "no memory for %zu sets", count));
     for (size_t i = 0; i < count; i++) {
         p->count = i + 1;
-        GOTRY(open_set(&p->sets[i], p, paths[i]));
+        GOTRY(probing_chosen_open(&p->sets[i], paths[i], set, &p->plan, p->desk->model,
+                                  p->tokenizer));
         for (size_t j = 0; j < i; j++)
             if (strcmp(p->sets[j].set.name, p->sets[i].set.name) == 0)
                 GOTRY(
@@ -312,7 +113,7 @@ prepare(struct probing_state *p)
     }
     GOTRY(make_spec(p));
 done:
-    for (size_t i = 0; i < SETS_MOST; i++)
+    for (size_t i = 0; i < PROBING_SETS; i++)
         free(paths[i]);
     return status;
 }
@@ -320,32 +121,20 @@ done:
 static enum status
 open_state(void **state, const struct desk *desk, const struct score_watch *watch)
 {
-    struct schedule schedule;
-    *state = NULL;
-    if (!schedule_parse(&schedule, desk->set->eval.probing))
-        return FAIL(CONFIG, "eval.probing is '%s', wanted " SCHEDULE_WANTED,
-                    desk->set->eval.probing);
-    if (schedule_off(&schedule))
-        return STATUS_OK;
     if (watch && watch->stop(watch->context, "reading the texts to probe", -1))
         return FAIL(AGAIN, "stopped before the texts were read");
     struct probing_state *p = calloc(1, sizeof *p);
     if (!p)
         return FAIL(CREATE, "no memory for sparse probing");
     p->desk = desk;
-    p->schedule = schedule;
     *state = p;
-    enum status status = prepare(p);
-    if (status != STATUS_OK)
-        close_state(state);
-    return status;
+    return prepare(p);
 }
 
-static bool
-due(void *state, const struct subject *subject)
+static const char *
+schedule(const struct settings_eval *of)
 {
-    const struct probing_state *p = state;
-    return schedule_due(&p->schedule, subject->step, subject->last);
+    return of->probing;
 }
 
 static struct hash128
@@ -405,14 +194,14 @@ pool_latents(void *context, const struct probing_piece *piece)
 // ---------------------------------------------------------------- accuracies
 
 static enum status
-measure(struct probing_scores *out, const struct probing_state *p, const struct chosen *set,
+measure(struct probing_scores *out, const struct probing_state *p, const struct probing_chosen *set,
         size_t class, const float *pooled, size_t width, double *scratch)
 {
     const struct probing_task *train = &set->tasks[class][PROBING_TRAIN],
                               *test = &set->tasks[class][PROBING_TEST];
     uint32_t top[LOGREG_COLUMNS];
     out->all = UNDEFINED;
-    TRY(probing_all(&out->all, pooled, width, train, test, SEED));
+    TRY(probing_all(&out->all, pooled, width, train, test, PROBING_SEED));
     for (size_t k = 0; k < PROBING_KS; k++) {
         out->top[k] = UNDEFINED;
         if (!p->ks[k])
@@ -425,7 +214,7 @@ measure(struct probing_scores *out, const struct probing_state *p, const struct 
 
 // Of the stream's channels (sae NULL: kept in the set) or of latents.
 static enum status
-measure_set(struct probing_set_result *result, struct probing_state *p, struct chosen *set,
+measure_set(struct probing_set_result *result, struct probing_state *p, struct probing_chosen *set,
             struct saelens *sae, const struct score_watch *watch)
 {
     enum status status = STATUS_OK;
@@ -466,7 +255,7 @@ probe_sets(struct probing_file *file, struct probing_state *p, struct saelens *s
     if (!file->sets)
         return FAIL(CREATE, "no memory for a result");
     for (size_t i = 0; i < p->count; i++) {
-        struct chosen *set = &p->sets[i];
+        struct probing_chosen *set = &p->sets[i];
         struct probing_set_result *result = &file->sets[file->count++];
         memcpy(result->name, set->set.name, sizeof result->name);
         result->count = set->set.class_count;
@@ -492,7 +281,7 @@ probe_sets(struct probing_file *file, struct probing_state *p, struct saelens *s
 // ---------------------------------------------------------------- results
 
 static void
-tell(struct finding *finding, const struct probing_file *file)
+sum_up(struct finding *finding, const struct probing_file *file)
 {
     static const char *const sides[PROBING_OF] = {"llm", "sae"};
     char key[NAMED_NAME];
@@ -517,68 +306,31 @@ tell(struct finding *finding, const struct probing_file *file)
             if (isfinite(file->sets[s].of[of].top[0]))
                 named_real(finding->values, key, file->sets[s].of[of].top[0]);
         }
-    finding->seconds = file->seconds;
+    finding->seconds = file->head.seconds;
 }
 
 static enum status
-find(bool *found, void *state, const struct subject *subject, struct finding *finding)
+tell(struct finding *finding, const char *path)
 {
-    const struct probing_state *p = state;
-    char folder[PATH_BYTES], path[PATH_BYTES];
-    *found = false;
-    TRY(path_join(folder, subject->results, "sparse_probing"));
-    if (path_is_folder(folder))
-        TRY(saebench_probing_find(found, path, folder, subject->run, subject->step, subject->mh,
-                                  p->spec));
-    if (!*found)
-        return STATUS_OK;
     struct probing_file *file = calloc(1, sizeof *file);
     if (!file)
         return FAIL(CREATE, "no memory for a result");
     enum status status = saebench_probing_read(file, path);
     if (status == STATUS_OK) {
-        tell(finding, file);
+        sum_up(finding, file);
         probing_file_release(file);
     }
     free(file);
     return status;
 }
 
-static void
-describe(struct probing_file *file, const struct probing_state *p, const struct subject *subject,
-         const struct saelens *sae)
+// SAEBench's own settings, or others?
+static const char *
+profile(const struct settings_eval *eval)
 {
-    const struct settings *set = p->desk->set;
-    bool usual = set->eval.probing_train == 4000 && set->eval.probing_test == 1000 &&
-                 set->eval.probing_pool == SET_POOL_MEAN &&
-                 fabs(set->eval.probing_share - 0.5) < 1e-9;
-    snprintf(file->model_name, sizeof file->model_name, "%s", p->desk->model_name);
-    snprintf(file->dtype, sizeof file->dtype, "%s",
-             set->model.dtype == SET_DTYPE_BF16 ? "bfloat16" : "float32");
-    snprintf(file->pool, sizeof file->pool, "%s",
-             set->eval.probing_pool == SET_POOL_MAX ? "max" : "mean");
-    snprintf(file->profile, sizeof file->profile, "%s", usual ? "full" : "custom");
-    file->seed = SEED;
-    file->context = set->model.context;
-    file->batch = set->model.batch_contexts;
-    file->train = set->eval.probing_train;
-    file->test = set->eval.probing_test;
-    file->share = set->eval.probing_share;
-    snprintf(file->ck, sizeof file->ck, "%s", subject->ck);
-    snprintf(file->run, sizeof file->run, "%s", subject->run);
-    file->mh = subject->mh;
-    file->step = subject->step;
-    file->spec = p->spec;
-    snprintf(file->architecture, sizeof file->architecture, "%s", sae->card.architecture);
-    snprintf(file->hook_name, sizeof file->hook_name, "blocks.%u.hook_resid_post",
-             set->model.layer);
-    file->width = sae->card.width;
-    file->latents = sae->card.latents;
-    file->layer = set->model.layer;
-    file->training_tokens = sae->card.tokens;
-    snprintf(file->eval_id, sizeof file->eval_id, "%s", p->desk->eval_id);
-    snprintf(file->version, sizeof file->version, "%s", OSAE_VERSION);
-    file->created_ms = tick_label_ns() / 1000000;
+    bool usual = eval->probing_train == 4000 && eval->probing_test == 1000 &&
+                 eval->probing_pool == SET_POOL_MEAN && fabs(eval->probing_share - 0.5) < 1e-9;
+    return usual ? "full" : "custom";
 }
 
 static enum status
@@ -586,7 +338,8 @@ run(void *state, const struct subject *subject, struct finding *finding,
     const struct score_watch *watch)
 {
     struct probing_state *p = state;
-    char folder[PATH_BYTES], path[PATH_BYTES];
+    const struct settings *set = p->desk->set;
+    char path[PATH_BYTES];
     struct saelens sae = {0};
     double from = tick_seconds();
     enum status status = STATUS_OK;
@@ -595,12 +348,19 @@ run(void *state, const struct subject *subject, struct finding *finding,
         return FAIL(CREATE, "no memory for a result");
     GOTRY(subject_open(&sae, subject, p->desk, p->plan.context * p->plan.model_contexts));
     GOTRY(probe_sets(file, p, &sae, watch));
-    describe(file, p, subject, &sae);
-    file->seconds = tick_seconds() - from;
-    GOTRY(path_join(folder, subject->results, "sparse_probing"));
-    GOTRY(saebench_probing_path(path, folder, subject->run, subject->step, subject->mh, p->spec));
+    GOTRY(subject_head(&file->head, path, evaluation_probing.kind, subject, p->desk, &sae, p->spec,
+                       profile(&set->eval)));
+    file->head.seconds = tick_seconds() - from;
+    snprintf(file->pool, sizeof file->pool, "%s",
+             set->eval.probing_pool == SET_POOL_MAX ? "max" : "mean");
+    file->seed = PROBING_SEED;
+    file->context = set->model.context;
+    file->batch = set->model.batch_contexts;
+    file->train = set->eval.probing_train;
+    file->test = set->eval.probing_test;
+    file->share = set->eval.probing_share;
     GOTRY(saebench_probing_write(path, file));
-    tell(finding, file);
+    sum_up(finding, file);
 done:
     saelens_close(&sae);
     probing_file_release(file);
@@ -610,10 +370,11 @@ done:
 
 const struct evaluation evaluation_probing = {
     .kind = "sparse_probing",
+    .key = "eval.probing",
+    .schedule = schedule,
     .open = open_state,
     .close = close_state,
-    .due = due,
     .spec = spec,
-    .find = find,
+    .tell = tell,
     .run = run,
 };

@@ -6,7 +6,7 @@
 #ifndef EVALUATOR_FIDELITY_H
 #define EVALUATOR_FIDELITY_H
 
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 
 #include <stddef.h>
 

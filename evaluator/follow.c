@@ -113,7 +113,7 @@ prepare(struct follow *f)
     TRY(desk_open(&f->desk, f->set, NULL));
     struct score_watch watch = {watch_work, f};
     for (size_t i = 0; i < EVALUATIONS; i++)
-        TRY(evaluations[i]->open(&f->rows[i], &f->desk, &watch));
+        TRY(evaluation_open(&f->rows[i], evaluations[i], &f->desk, &watch));
     return STATUS_OK;
 }
 
@@ -186,7 +186,7 @@ plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *ent
                                   .last = entry->last,
                                   .results = f->results};
     for (size_t i = 0; i < EVALUATIONS; i++)
-        if (f->rows[i] && evaluations[i]->due(f->rows[i], &f->subject))
+        if (f->rows[i] && evaluation_due(evaluations[i], &f->desk, &f->subject))
             kinds |= 1u << i;
     return kinds;
 }
@@ -202,7 +202,8 @@ look(struct follow *f, size_t kind)
     uint64_t begun = 0;
     memset(&f->result, 0, sizeof f->result);
     f->finding = (struct finding){.values = &f->result.values};
-    enum status status = evaluations[kind]->find(&found, f->rows[kind], subject, &f->finding);
+    enum status status =
+        evaluation_find(&found, evaluations[kind], f->rows[kind], subject, &f->finding);
     if (status == STATUS_OK && found) {
         agenda_looked(f->agenda, AGENDA_YES, 0, NULL, tick_ms());
         return;

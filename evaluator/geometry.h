@@ -3,7 +3,7 @@
 #ifndef EVALUATOR_GEOMETRY_H
 #define EVALUATOR_GEOMETRY_H
 
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 
 #include <stdbool.h>
 #include <stddef.h>

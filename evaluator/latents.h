@@ -5,7 +5,7 @@
 #ifndef EVALUATOR_LATENTS_H
 #define EVALUATOR_LATENTS_H
 
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 
 #include <stddef.h>
 #include <stdint.h>

@@ -259,7 +259,7 @@ examine(struct named *values, const struct desk *desk, size_t row, void *state,
     struct finding finding = {.values = values};
     named_clear(values);
     bool known;
-    TRY(evaluation->find(&known, state, &subject, &finding));
+    TRY(evaluation_find(&known, evaluation, state, &subject, &finding));
     if (!known) {
         const struct score_watch watch = {show, line};
         enum status status = evaluation->run(state, &subject, &finding, &watch);
@@ -331,7 +331,7 @@ examine_row(struct status_note *first, const struct desk *desk, size_t row,
     struct named *values = calloc(count, sizeof *values);
     if (!columns || !values)
         GOTRY(FAIL(CREATE, "no memory for %zu results", count));
-    status = evaluations[row]->open(&state, desk, &watch);
+    status = evaluation_open(&state, evaluations[row], desk, &watch);
     clear(line);
     GOTRY(status);
     if (!state)

@@ -1,6 +1,6 @@
 #include "evaluator/once_table.h"
 
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 
 #include <math.h>
 #include <string.h>

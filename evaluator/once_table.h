@@ -1,5 +1,5 @@
 // once_table: findings as a person reads them: a column for each SAE, a row for each number, with
-// its unit and which way is better where a table of ours says so (saebench.h).
+// its unit and which way is better where a table of ours says so (saebench_core.h).
 #ifndef EVALUATOR_ONCE_TABLE_H
 #define EVALUATOR_ONCE_TABLE_H
 

@@ -213,22 +213,11 @@ score_file(struct core_file *file, const struct score *score, const struct saele
     const struct score_plan *plan = &score->plan;
     file->core = result->core;
     file->histogram = result->histogram;
-    file->seconds = result->seconds;
-    snprintf(file->dtype, sizeof file->dtype, "%s",
-             strcmp(plan->precision, "bf16") == 0 ? "bfloat16" : "float32");
     file->batch_contexts = plan->batch_contexts;
     file->core_batches = plan->core_batches;
     file->variance_batches = plan->variance_batches;
     file->context = plan->context;
     file->exclude_special = plan->exclude_special;
-    file->spec = score->spec;
-    snprintf(file->profile, sizeof file->profile, "full");
-    snprintf(file->architecture, sizeof file->architecture, "%s", sae->card.architecture);
-    snprintf(file->hook_name, sizeof file->hook_name, "blocks.%zu.hook_resid_post", plan->layer);
-    file->width = score->width;
-    file->latents = result->latents;
-    file->layer = plan->layer;
-    file->training_tokens = sae->card.tokens;
     file->apply_b_dec_to_input = sae->card.apply_b_dec_to_input;
     file->prepend_bos = sae->card.prepend_bos;
 }

@@ -11,7 +11,7 @@
 #define EVALUATOR_SCORE_H
 
 #include "evaluator/spec.h"
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 #include "lib/interop/saelens.h"
 #include "lib/lm/model.h"
 
@@ -71,8 +71,7 @@ void score_result_release(struct score_result *result);
 CHECKED enum status score_sae(struct score_result *out, struct score *score, struct saelens *sae,
                               const struct score_watch *watch);
 
-// Everything of a result file that score, SAE and result know: the caller adds model_name, dataset,
-// ck, mh, run, step, eval_id, version, created_ms.
+// Everything of a result file that score, SAE and result know: the caller adds head and dataset.
 void score_file(struct core_file *file, const struct score *score, const struct saelens *sae,
                 const struct score_result *result);
 

@@ -3,7 +3,7 @@
 #include "front/commands.h"
 #include "front/report_table.h"
 #include "lib/base/flags.h"
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 #include "lib/store/checkpoint.h"
 
 #include <dirent.h>

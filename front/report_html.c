@@ -113,7 +113,7 @@ plot_score(FILE *out, struct plot plot, struct plot_point *room, const struct re
         plot.series[plot.count++] =
             (struct plot_series){runs[i].name, room, runs[i].score_count, true, i};
         for (size_t p = 0; p < runs[i].score_count; p++)
-            *room++ = (struct plot_point){(double)runs[i].scores[p].file.step,
+            *room++ = (struct plot_point){(double)runs[i].scores[p].file.head.step,
                                           core_number(&runs[i].scores[p].file.core, row)};
     }
     report_plot_svg(out, &plot);

@@ -31,7 +31,7 @@ print_steps(FILE *out, const struct report_run *run, enum table_style style)
         const struct absorption_file *file = &run->absorptions[i];
         const struct absorption *a = &file->absorption;
         GOTRY(report_table_row(table));
-        report_table_number(table, (double)file->step, 0);
+        report_table_number(table, (double)file->head.step, 0);
         report_table_number(table, a->full.value, 4);
         interval(table, &a->full);
         report_table_number(table, a->fraction.value, 4);
@@ -41,7 +41,7 @@ print_steps(FILE *out, const struct report_run *run, enum table_style style)
         report_table_number(table, (double)a->used, 0);
         report_table_number(table, a->mean_f1, 3);
         report_table_number(table, a->words ? (double)a->words : (double)NAN, 0);
-        report_table_words(table, file->profile[0] ? file->profile : "-");
+        report_table_words(table, file->head.profile[0] ? file->head.profile : "-");
     }
     report_table_print(out, table, style);
 done:
@@ -105,7 +105,7 @@ notes(FILE *out, const struct absorption_file *file, enum table_style style)
         out, style,
         "Step %llu, letter by letter: on test words that the truth probe gets "
         "right (hits), is the letter carried by other latents than its main ones?",
-        (unsigned long long)file->step);
+        (unsigned long long)file->head.step);
     if (a->used < a->count)
         report_page_paragraph(out, style,
                               "*: not in the means, because the model's stream does not tell the "
@@ -115,7 +115,7 @@ notes(FILE *out, const struct absorption_file *file, enum table_style style)
         out, style,
         "2024: SAEBench's score of the paper's time, over all letters. 95 %%: the "
         "words drawn anew. An undertrained SAE scores low too.");
-    if (strcmp(file->profile, "quick") == 0)
+    if (strcmp(file->head.profile, "quick") == 0)
         report_page_paragraph(
             out, style,
             "Quick profile: %llu words and %llu examples a prompt; not comparable "
@@ -128,7 +128,7 @@ report_letters_print(FILE *out, const struct report_run *run, enum table_style s
 {
     if (run->absorption_count == 0)
         return STATUS_OK;
-    uint64_t newest = run->absorptions[run->absorption_count - 1].step;
+    uint64_t newest = run->absorptions[run->absorption_count - 1].head.step;
     const struct absorption_file *file = report_run_absorption(run, newest);
     report_page_heading(out, "First-letter absorption", style);
     TRY(print_steps(out, run, style));

@@ -122,7 +122,7 @@ score_notes(FILE *out, const struct report_run *run, enum table_style style)
     char reconstruction[CELL_BYTES], variance[CELL_BYTES];
     size_t specs = 1;
     for (size_t i = 1; i < run->score_count; i++)
-        specs += !hash128_same(run->scores[i].file.spec, run->scores[i - 1].file.spec);
+        specs += !hash128_same(run->scores[i].file.head.spec, run->scores[i - 1].file.head.spec);
     number_print(reconstruction, file->core.tokens_ce, 0);
     number_print(variance, file->core.tokens_variance, 0);
     fputs(style == TABLE_HTML ? "" : "\n", out);
@@ -166,7 +166,7 @@ report_page_scores(FILE *out, const struct report_run *run, enum table_style sty
         const struct core_file *file = &run->scores[i].file;
         const struct core *core = &file->core;
         GOTRY(report_table_row(table));
-        report_table_number(table, (double)file->step, 0);
+        report_table_number(table, (double)file->head.step, 0);
         report_table_number(table, core->ce_loss_score, 4);
         report_table_number(table, core->ce_loss_without_sae, 3);
         report_table_number(table, core->ce_loss_with_sae, 3);
@@ -177,7 +177,7 @@ report_page_scores(FILE *out, const struct report_run *run, enum table_style sty
         report_table_number(table, core->mse_sum, -1);
         report_table_number(table, core->cossim, 4);
         report_table_number(table, core->dead_latents, 0);
-        report_table_share(table, core->dead_latents, (double)file->latents);
+        report_table_share(table, core->dead_latents, (double)file->head.latents);
         report_table_number(table, core->dense_latents, 0);
     }
     report_table_print(out, table, style);

@@ -76,7 +76,7 @@ our_row(struct report_table *table, const char *name, const struct report_run *r
     core_undefined(&none);
     const struct core *core = score ? &score->file.core : &none;
     const struct absorption_file *absorption =
-        score ? report_run_absorption(run, score->file.step) : NULL;
+        score ? report_run_absorption(run, score->file.head.step) : NULL;
     report_table_number(table, absorption ? absorption->absorption.full.value : (double)NAN, 4);
     report_table_number(table, absorption ? absorption->absorption.fraction.value : (double)NAN, 4);
     report_table_number(table, core->mse_sum, 1);
@@ -85,7 +85,7 @@ our_row(struct report_table *table, const char *name, const struct report_run *r
     report_table_number(table, core->l0, 1);
     report_table_share(table, core->dead_latents, (double)run->latents);
     // What was scored, not what was trained since.
-    uint64_t steps = score ? score->file.step : run->steps;
+    uint64_t steps = score ? score->file.head.step : run->steps;
     report_table_number(table, (double)steps, 0);
     double tokens = run->config ? (double)steps * run->config->set.stream.rows : run->tokens;
     report_table_number(table, tokens, 0);
@@ -191,8 +191,8 @@ notes(FILE *out, const struct report_run *runs, size_t count, enum table_style s
     for (size_t i = 0; i < count; i++) {
         const struct report_score *last = report_run_last(&runs[i]);
         const struct absorption_file *file =
-            last ? report_run_absorption(&runs[i], last->file.step) : NULL;
-        quick |= file && strcmp(file->profile, "quick") == 0;
+            last ? report_run_absorption(&runs[i], last->file.head.step) : NULL;
+        quick |= file && strcmp(file->head.profile, "quick") == 0;
     }
     if (quick)
         note(out,

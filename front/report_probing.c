@@ -69,7 +69,7 @@ report_probing_print(FILE *out, const struct report_run *run, enum table_style s
         "Step %llu: test accuracy of one class against the rest, on at most %llu texts to train "
         "and "
         "%llu to test, %s pooling; the stream is the model's own, without the SAE.",
-        (unsigned long long)file->step, (unsigned long long)file->train,
+        (unsigned long long)file->head.step, (unsigned long long)file->train,
         (unsigned long long)file->test, strcmp(file->pool, "max") == 0 ? "max" : "mean");
     return STATUS_OK;
 }

@@ -45,12 +45,12 @@ add_score(struct report_run *run, const char *path)
     }
     // A folder named by eval.out is shared by many runs.
     bool shared = run->config && run->config->set.eval.out[0];
-    if (shared && strcmp(score->file.run, run->name) != 0)
+    if (shared && strcmp(score->file.head.run, run->name) != 0)
         return STATUS_OK;
-    words_clean(score->file.model_name);
+    words_clean(score->file.head.model_name);
     words_clean(score->file.dataset);
-    words_clean(score->file.hook_name);
-    words_clean(score->file.architecture);
+    words_clean(score->file.head.hook_name);
+    words_clean(score->file.head.architecture);
     run->score_count++;
     return STATUS_OK;
 }
@@ -72,10 +72,10 @@ add_absorption(struct report_run *run, const char *path, uint64_t step)
         return STATUS_OK;
     }
     bool shared = run->config && run->config->set.eval.out[0];
-    if (shared && strcmp(file->run, run->name) != 0)
+    if (shared && strcmp(file->head.run, run->name) != 0)
         return STATUS_OK;
-    file->step = step; // SAEBench's own files say it in their name alone
-    words_clean(file->profile);
+    file->head.step = step; // SAEBench's own files say it in their name alone
+    words_clean(file->head.profile);
     run->absorption_count++;
     return STATUS_OK;
 }
@@ -92,12 +92,12 @@ add_probing(struct report_run *run, const char *path, uint64_t step)
         free(file);
         return STATUS_OK;
     }
-    file->step = step;
+    file->head.step = step;
     bool shared = run->config && run->config->set.eval.out[0];
     const struct probing_file *had = run->probing;
-    bool older =
-        had && (step < had->step || (step == had->step && file->created_ms < had->created_ms));
-    if (older || (shared && strcmp(file->run, run->name) != 0)) {
+    bool older = had && (step < had->head.step ||
+                         (step == had->head.step && file->head.created_ms < had->head.created_ms));
+    if (older || (shared && strcmp(file->head.run, run->name) != 0)) {
         probing_file_release(file);
         free(file);
         return STATUS_OK;
@@ -162,22 +162,25 @@ read_results(struct report_run *run, const char *kind)
 }
 
 static int
-by_score_step(const void *a, const void *b)
+by_step(const struct saebench_head *x, const struct saebench_head *y)
 {
-    const struct core_file *x = &((const struct report_score *)a)->file,
-                           *y = &((const struct report_score *)b)->file;
     if (x->step != y->step)
         return x->step < y->step ? -1 : 1;
     return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
 }
 
 static int
+by_score_step(const void *a, const void *b)
+{
+    return by_step(&((const struct report_score *)a)->file.head,
+                   &((const struct report_score *)b)->file.head);
+}
+
+static int
 by_absorption_step(const void *a, const void *b)
 {
-    const struct absorption_file *x = a, *y = b;
-    if (x->step != y->step)
-        return x->step < y->step ? -1 : 1;
-    return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
+    return by_step(&((const struct absorption_file *)a)->head,
+                   &((const struct absorption_file *)b)->head);
 }
 
 enum status

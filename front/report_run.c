@@ -200,14 +200,14 @@ take_score_names(struct report_run *run)
         return;
     const struct core_file *file = &last->file;
     if (!run->model[0])
-        snprintf(run->model, sizeof run->model, "%s", file->model_name);
+        snprintf(run->model, sizeof run->model, "%s", file->head.model_name);
     if (!run->hook[0])
-        snprintf(run->hook, sizeof run->hook, "%s", file->hook_name);
+        snprintf(run->hook, sizeof run->hook, "%s", file->head.hook_name);
     if (!run->arch[0])
-        snprintf(run->arch, sizeof run->arch, "%s", file->architecture);
-    run->latents = run->latents ? run->latents : file->latents;
-    run->width = run->width ? run->width : file->width;
-    run->steps = file->step > run->steps ? file->step : run->steps;
+        snprintf(run->arch, sizeof run->arch, "%s", file->head.architecture);
+    run->latents = run->latents ? run->latents : file->head.latents;
+    run->width = run->width ? run->width : file->head.width;
+    run->steps = file->head.step > run->steps ? file->head.step : run->steps;
 }
 
 static void
@@ -305,8 +305,9 @@ report_run_absorption(const struct report_run *run, uint64_t step)
     const struct absorption_file *best = NULL;
     for (size_t i = 0; i < run->absorption_count; i++) {
         const struct absorption_file *file = &run->absorptions[i];
-        bool quick = strcmp(file->profile, "quick") == 0;
-        if (file->step == step && (!best || !quick || strcmp(best->profile, "quick") == 0))
+        bool quick = strcmp(file->head.profile, "quick") == 0;
+        if (file->head.step == step &&
+            (!best || !quick || strcmp(best->head.profile, "quick") == 0))
             best = file;
     }
     return best;

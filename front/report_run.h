@@ -5,6 +5,7 @@
 
 #include "config/config.h"
 #include "lib/interop/saebench_absorption.h"
+#include "lib/interop/saebench_core.h"
 #include "lib/interop/saebench_probing.h"
 
 // A line of RUN/metrics: one a step, the newest where a step was computed again after a resume.

@@ -6,6 +6,8 @@
 
 #include "lib/interop/saebench.h"
 
+#include <stddef.h>
+
 enum { ABSORPTION_LETTERS = 26, ABSORPTION_MAINS = 10 };
 
 // A letter that has words. NaN: undefined.
@@ -40,36 +42,18 @@ struct absorption {
 };
 
 struct absorption_file {
+    struct saebench_head head;
     struct absorption absorption;
     // eval_config
-    char model_name[SAEBENCH_TEXT], dtype[16];
     uint64_t seed, batch;
     double jump, least_f1;
     uint64_t most_latents, least_letters;
-    // whose result it is, as in struct core_file
-    char ck[SAEBENCH_TEXT], profile[16], run[SAEBENCH_TEXT];
-    uint64_t mh, step;
-    struct hash128 spec;
-    // sae_cfg_dict
-    char architecture[64], hook_name[SAEBENCH_TEXT];
-    uint64_t width, latents, layer, training_tokens;
-    // when and by what
-    char eval_id[37], version[64];
-    uint64_t created_ms;
-    double seconds;
 };
 
 // Makes the folder, replaces the file in one rename.
 CHECKED enum status saebench_absorption_write(const char *path, const struct absorption_file *file);
 // DAMAGED unless it is a whole absorption file; ours or SAEBench's own (then what only ours has is
-// NaN, 0 or empty, and only the letters in the means are there).
+// NaN, 0 or empty, and only the letters in the means are there). On failure *out is undefined.
 CHECKED enum status saebench_absorption_read(struct absorption_file *out, const char *path);
-// As saebench_core_path and saebench_core_find, for a folder .../eval/absorption.
-CHECKED enum status saebench_absorption_path(char out[PATH_BYTES], const char *folder,
-                                             const char *run, uint64_t step, uint64_t mh,
-                                             struct hash128 spec);
-CHECKED enum status saebench_absorption_find(bool *found, char path[PATH_BYTES], const char *folder,
-                                             const char *run, uint64_t step, uint64_t mh,
-                                             struct hash128 spec);
 
 #endif

@@ -5,6 +5,8 @@
 
 #include "lib/interop/saebench.h"
 
+#include <stddef.h>
+
 // The K's that the format has room for.
 enum { PROBING_KS = 7 };
 extern const unsigned probing_ks[PROBING_KS]; // 1, 2, 5, 10, 20, 50, 100
@@ -29,24 +31,14 @@ struct probing_set_result {
 };
 
 struct probing_file {
+    struct saebench_head head;
     struct probing_scores of[PROBING_OF]; // means over the sets
     size_t count;
     struct probing_set_result *sets;
-    // eval_config
-    char model_name[SAEBENCH_TEXT], dtype[16], pool[16];
+    // eval_config, and what it has no room for
+    char pool[16];
     uint64_t seed, context, batch, train, test;
     double share;
-    // whose result it is, as in struct core_file
-    char ck[SAEBENCH_TEXT], profile[16], run[SAEBENCH_TEXT];
-    uint64_t mh, step;
-    struct hash128 spec;
-    // sae_cfg_dict
-    char architecture[64], hook_name[SAEBENCH_TEXT];
-    uint64_t width, latents, layer, training_tokens;
-    // when and by what
-    char eval_id[37], version[64];
-    uint64_t created_ms;
-    double seconds;
 };
 void probing_file_release(struct probing_file *file); // frees the sets
 // Means over classes and over sets, from the classes.
@@ -56,11 +48,5 @@ void probing_file_means(struct probing_file *file);
 CHECKED enum status saebench_probing_write(const char *path, const struct probing_file *file);
 // DAMAGED unless it is a whole file of this kind; ours or SAEBench's own. probing_file_release it.
 CHECKED enum status saebench_probing_read(struct probing_file *out, const char *path);
-// As saebench_core_path and saebench_core_find, for a folder .../eval/sparse_probing.
-CHECKED enum status saebench_probing_path(char out[PATH_BYTES], const char *folder, const char *run,
-                                          uint64_t step, uint64_t mh, struct hash128 spec);
-CHECKED enum status saebench_probing_find(bool *found, char path[PATH_BYTES], const char *folder,
-                                          const char *run, uint64_t step, uint64_t mh,
-                                          struct hash128 spec);
 
 #endif

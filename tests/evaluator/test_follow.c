@@ -6,7 +6,7 @@
 #include "evaluator/attempts.h"
 #include "evaluator/follow.h"
 #include "lib/base/tick.h"
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 #include "lib/interop/saelens.h"
 #include "lib/store/checkpoint.h"
 #include "lib/store/failure.h"
@@ -218,20 +218,21 @@ what_a_dead_trainer_left_gets_a_result_or_a_recorded_failure(void **state)
     assert_true(file && manifest && failure);
     fine(path_join(path, eval, "core/gone_step-000000000010_eval_results.json"));
     fine(saebench_core_read(file, path));
-    assert_string_equal(file->ck, "gone/10-1");
+    assert_string_equal(file->head.ck, "gone/10-1");
     fine(path_join(checkpoints, root, "runs/gone/checkpoints"));
     for (uint64_t flaw = 1; flaw < FLAWS; flaw++) {
         uint64_t mh;
         bool found;
         fine(checkpoint_path(folder, checkpoints, 10 + flaw));
         fine(manifest_read(manifest, &mh, folder));
-        fine(failure_find(&found, failure, eval, "core", "gone", 10 + flaw, mh, file->spec));
+        fine(failure_find(&found, failure, eval, "core", "gone", 10 + flaw, mh, file->head.spec));
         assert_true(found);
         assert_int_equal(failure->attempts, 2);
         if (!strstr(failure->reason, reasons[flaw]))
             fail_msg("flaw %d: '%s', wanted '%s' in it", (int)flaw, failure->reason, reasons[flaw]);
         // Of another manifest, or another specification, nothing is recorded.
-        fine(failure_find(&found, failure, eval, "core", "gone", 10 + flaw, mh + 1, file->spec));
+        fine(failure_find(&found, failure, eval, "core", "gone", 10 + flaw, mh + 1,
+                          file->head.spec));
         assert_false(found);
     }
     free(manifest);
@@ -314,14 +315,14 @@ a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated(voi
     fine(path_join(path, root, "runs/gone/checkpoints"));
     fine(checkpoint_path(folder, path, 11));
     fine(manifest_read(manifest, &mh, folder));
-    fine(failure_find(&found, failure, eval, "core", "gone", 11, mh, file->spec));
+    fine(failure_find(&found, failure, eval, "core", "gone", 11, mh, file->head.spec));
     assert_true(found);
     assert_int_equal(failure->attempts, 2);
     assert_string_equal(failure->reason, "the evaluator died 2 times on it");
     // A death between two checkpoints' evaluations is nobody's, and an attempt that ended is none.
     fine(checkpoint_path(folder, path, 10));
     fine(manifest_read(manifest, &mh, folder));
-    fine(failure_begun(&begun, eval, "core", "gone", 10, mh, file->spec));
+    fine(failure_begun(&begun, eval, "core", "gone", 10, mh, file->head.spec));
     assert_int_equal(begun, 0);
     config_free(&config);
     free(file);

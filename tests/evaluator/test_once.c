@@ -3,6 +3,7 @@
 #include "evaluator/once.h"
 #include "lib/base/file.h"
 #include "lib/interop/saebench_absorption.h"
+#include "lib/interop/saebench_core.h"
 #include "lib/interop/saelens.h"
 #include "tests/evaluator/golden.h"
 #include "tests/evaluator/planted.h"
@@ -121,9 +122,9 @@ any_sae_is_scored_and_found_again(void **unused)
     near(first.core.ce_loss_score, 1, 1e-6);
     near(first.core.kl_div_score, 1, 1e-6);
     assert_true(first.core.mse_sum < 1e-9);
-    assert_int_equal(first.layer, 1); // as the SAE says
-    assert_int_equal(first.latents, K);
-    assert_string_equal(first.model_name, "tiny-llama");
+    assert_int_equal(first.head.layer, 1); // as the SAE says
+    assert_int_equal(first.head.latents, K);
+    assert_string_equal(first.head.model_name, "tiny-llama");
     assert_int_equal(first.core.total_tokens_eval_sparsity_variance, 2 * 2 * C);
     assert_int_equal(file_read(&table, &bytes, "table", 1 << 20), STATUS_OK);
     assert_non_null(strstr(table, "ce_loss_score"));
@@ -133,8 +134,8 @@ any_sae_is_scored_and_found_again(void **unused)
                      STATUS_OK);
     assert_int_equal(results(path, "out/core"), 1);
     assert_int_equal(saebench_core_read(&second, path), STATUS_OK);
-    assert_int_equal(second.created_ms, first.created_ms);
-    assert_string_equal(second.eval_id, first.eval_id);
+    assert_int_equal(second.head.created_ms, first.head.created_ms);
+    assert_string_equal(second.head.eval_id, first.head.eval_id);
     assert_int_equal(
         eval("sae --tokens rows.jsonl --set eval.out=out --set eval.core_variance_batches=1"),
         STATUS_OK);
@@ -172,15 +173,15 @@ absorption_from_the_command_line(void **unused)
     assert_true(a->full.low < 1.0 / 3 && 1.0 / 3 < a->full.high); // a third of all is absorbed
     near(a->fraction.value, a->full.value, 1e-9);
     assert_true(a->full.low < a->full.value && a->full.value < a->full.high);
-    assert_string_equal(first.profile, "quick");
-    assert_true(first.layer == 0 && first.latents == PLANTED_LATENTS && first.seed == 42);
+    assert_string_equal(first.head.profile, "quick");
+    assert_true(first.head.layer == 0 && first.head.latents == PLANTED_LATENTS && first.seed == 42);
     assert_int_equal(file_read(&table, &bytes, "table", 1 << 20), STATUS_OK);
     assert_non_null(strstr(table, "mean_full_absorption_score"));
     free(table);
     assert_int_equal(eval(line), STATUS_OK); // found, not done again
     assert_int_equal(results(path, "out/absorption"), 1);
     assert_int_equal(saebench_absorption_read(&second, path), STATUS_OK);
-    assert_int_equal(second.created_ms, first.created_ms);
+    assert_int_equal(second.head.created_ms, first.head.created_ms);
     // a tokenizer that does not fit: one line, no file
     assert_int_equal(eval("sae --only absorption --set eval.out=none"), STATUS_CONFIG);
     assert_non_null(strstr(status_words(), "the first-letter evaluation does not fit"));

@@ -258,7 +258,8 @@ bad_sets_are_one_line(void **unused)
         enum status status;
         const char *words;
     } cases[] = {
-        {"\n", STATUS_CONFIG, "bad.jsonl: 0 classes with rows to train and to test, wanted at least"},
+        {"\n", STATUS_CONFIG,
+         "bad.jsonl: 0 classes with rows to train and to test, wanted at least"},
         {"{\"text\": \"a\", \"label\": 1, \"split\": \"train\"}\n{\"text\": \"a\", \"label\": 1, "
          "\"split\": \"test\"}\n",
          STATUS_CONFIG, "bad.jsonl: 1 class with rows"},
@@ -400,7 +401,7 @@ a_whole_set_is_probed_cached_and_found_again(void **unused)
     // The same again: nothing is written.
     assert_int_equal(eval("sae --set eval.probe_sets=sets --set eval.out=one"), STATUS_OK);
     result(&again, "one/sparse_probing");
-    assert_int_equal(again.created_ms, first.created_ms);
+    assert_int_equal(again.head.created_ms, first.head.created_ms);
     probing_file_release(&again);
     // A damaged file of streams is noticed; other batches of the model change nothing.
     char *name = NULL;
@@ -441,7 +442,7 @@ variants_and_bad_settings(void **unused)
     assert_int_equal(file.count, 2);
     assert_int_equal(file.sets[0].count, 2);
     assert_string_equal(file.pool, "max");
-    assert_string_equal(file.profile, "custom");
+    assert_string_equal(file.head.profile, "custom");
     assert_true(isfinite(file.of[PROBING_SAE].top[4]) && isnan(file.of[PROBING_SAE].top[1]));
     assert_string_equal(file.sets[1].name, "guess");
     probing_file_release(&file);

@@ -161,14 +161,14 @@ static void
 write_score(const char *run, uint64_t step, double better)
 {
     char folder[PATH_BYTES], path[PATH_BYTES];
-    struct core_file file = {.step = step,
-                             .mh = step,
-                             .spec = {1, 2},
-                             .latents = LATENTS,
-                             .width = WIDTH,
-                             .layer = 3,
-                             .context = 128,
-                             .created_ms = 1795355664987};
+    struct core_file file = {.head = {.step = step,
+                                      .mh = step,
+                                      .spec = {1, 2},
+                                      .latents = LATENTS,
+                                      .width = WIDTH,
+                                      .layer = 3,
+                                      .created_ms = 1795355664987},
+                             .context = 128};
     core_undefined(&file.core);
     file.core.ce_loss_score = 0.9 + better;
     file.core.ce_loss_without_sae = 3.25;
@@ -182,15 +182,15 @@ write_score(const char *run, uint64_t step, double better)
     file.core.dense_latents = 1;
     file.core.tokens_ce = 20320;
     file.core.tokens_variance = 65024;
-    snprintf(file.run, sizeof file.run, "%s", run);
-    snprintf(file.model_name, sizeof file.model_name, "tiny");
+    snprintf(file.head.run, sizeof file.head.run, "%s", run);
+    snprintf(file.head.model_name, sizeof file.head.model_name, "tiny");
     snprintf(file.dataset, sizeof file.dataset, "held\033out.jsonl"); // an escape sequence
-    snprintf(file.hook_name, sizeof file.hook_name, "model.layers.3");
-    snprintf(file.architecture, sizeof file.architecture, "orthogonal");
-    snprintf(file.version, sizeof file.version, "0.1.0");
-    assert_int_equal(saebench_eval_id(file.eval_id), STATUS_OK);
+    snprintf(file.head.hook_name, sizeof file.head.hook_name, "model.layers.3");
+    snprintf(file.head.architecture, sizeof file.head.architecture, "orthogonal");
+    snprintf(file.head.version, sizeof file.head.version, "0.1.0");
+    assert_int_equal(saebench_eval_id(file.head.eval_id), STATUS_OK);
     assert_int_equal(path_join(folder, scratch_path(run), "eval/core"), STATUS_OK);
-    assert_int_equal(saebench_core_path(path, folder, run, step, file.mh, file.spec), STATUS_OK);
+    assert_int_equal(saebench_path(path, folder, &file.head), STATUS_OK);
     assert_int_equal(saebench_core_write(path, &file, NULL), STATUS_OK);
 }
 
@@ -411,14 +411,13 @@ write_absorption(const char *run, uint64_t step, double full, const char *profil
     a->examples = 3;
     a->mean_f1 = 0.9;
     file->least_f1 = 0.6;
-    file->step = step;
-    file->mh = 7;
-    file->spec.low = strlen(profile);
-    snprintf(file->run, sizeof file->run, "%s", run);
-    snprintf(file->profile, sizeof file->profile, "%s", profile);
+    file->head.step = step;
+    file->head.mh = 7;
+    file->head.spec.low = strlen(profile);
+    snprintf(file->head.run, sizeof file->head.run, "%s", run);
+    snprintf(file->head.profile, sizeof file->head.profile, "%s", profile);
     assert_int_equal(path_join(folder, scratch_path(run), "eval/absorption"), STATUS_OK);
-    assert_int_equal(saebench_absorption_path(path, folder, run, step, file->mh, file->spec),
-                     STATUS_OK);
+    assert_int_equal(saebench_path(path, folder, &file->head), STATUS_OK);
     assert_int_equal(saebench_absorption_write(path, file), STATUS_OK);
     free(file);
 }

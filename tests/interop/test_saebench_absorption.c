@@ -50,15 +50,15 @@ example(void)
         .least_f1 = 0.6,
         .most_latents = 10,
         .least_letters = 20,
-        .mh = 0x123456789abcdef0,
-        .step = 200,
-        .spec = {7, 9},
-        .width = 576,
-        .latents = 4608,
-        .layer = 6,
-        .training_tokens = 409600,
-        .created_ms = 1795356426445,
-        .seconds = 4.5,
+        .head = {.mh = 0x123456789abcdef0,
+                 .step = 200,
+                 .spec = {7, 9},
+                 .width = 576,
+                 .latents = 4608,
+                 .layer = 6,
+                 .training_tokens = 409600,
+                 .created_ms = 1795356426445,
+                 .seconds = 4.5},
     };
     file.absorption.letters[0] = (struct absorption_letter){.letter = 'a',
                                                             .used = true,
@@ -73,15 +73,15 @@ example(void)
                                                             .k_f1 = {0.25, 0.5, 0.5}};
     file.absorption.letters[1] = (struct absorption_letter){
         .letter = 'x', .f1 = 0.125, .fraction = UNDEFINED, .mains = 1, .tried = 1};
-    snprintf(file.model_name, sizeof file.model_name, "SmolLM2");
-    snprintf(file.dtype, sizeof file.dtype, "float32");
-    snprintf(file.ck, sizeof file.ck, "run/200-1");
-    snprintf(file.profile, sizeof file.profile, "quick");
-    snprintf(file.run, sizeof file.run, "run");
-    snprintf(file.architecture, sizeof file.architecture, "orthogonal");
-    snprintf(file.hook_name, sizeof file.hook_name, "blocks.6.hook_resid_post");
-    snprintf(file.eval_id, sizeof file.eval_id, "55375457-d2a2-4774-81d9-8cda18e5bc91");
-    snprintf(file.version, sizeof file.version, "0.1");
+    snprintf(file.head.model_name, sizeof file.head.model_name, "SmolLM2");
+    snprintf(file.head.dtype, sizeof file.head.dtype, "float32");
+    snprintf(file.head.ck, sizeof file.head.ck, "run/200-1");
+    snprintf(file.head.profile, sizeof file.head.profile, "quick");
+    snprintf(file.head.run, sizeof file.head.run, "run");
+    snprintf(file.head.architecture, sizeof file.head.architecture, "orthogonal");
+    snprintf(file.head.hook_name, sizeof file.head.hook_name, "blocks.6.hook_resid_post");
+    snprintf(file.head.eval_id, sizeof file.head.eval_id, "55375457-d2a2-4774-81d9-8cda18e5bc91");
+    snprintf(file.head.version, sizeof file.head.version, "0.1");
     return file;
 }
 
@@ -102,8 +102,7 @@ out_and_in(void **state)
     const struct absorption *a = &file.absorption, *b = &back.absorption;
     char path[PATH_BYTES], results[PATH_BYTES];
     assert_int_equal(path_join(results, folder, "run/eval/absorption"), STATUS_OK);
-    assert_int_equal(saebench_absorption_path(path, results, "run", file.step, file.mh, file.spec),
-                     STATUS_OK);
+    assert_int_equal(saebench_path(path, results, &file.head), STATUS_OK);
     assert_non_null(strstr(path, "/run_step-000000000200_eval_results.json"));
     assert_int_equal(saebench_absorption_write(path, &file), STATUS_OK);
     if (saebench_absorption_read(&back, path) != STATUS_OK)
@@ -116,24 +115,21 @@ out_and_in(void **state)
     assert_memory_equal(&b->letters[0], &a->letters[0], sizeof a->letters[0]);
     assert_true(b->letters[1].letter == 'x' && !b->letters[1].used);
     assert_true(isnan(b->letters[1].fraction) && b->letters[1].mains == 1);
-    assert_true(back.mh == file.mh && hash128_same(back.spec, file.spec) && back.step == 200);
-    assert_string_equal(back.ck, "run/200-1");
-    assert_string_equal(back.profile, "quick");
-    assert_string_equal(back.version, "0.1");
-    assert_true(back.seconds > 4.49 && back.width == 576 && back.seed == 42);
+    assert_true(back.head.mh == file.head.mh && hash128_same(back.head.spec, file.head.spec) &&
+                back.head.step == 200);
+    assert_string_equal(back.head.ck, "run/200-1");
+    assert_string_equal(back.head.profile, "quick");
+    assert_string_equal(back.head.version, "0.1");
+    assert_true(back.head.seconds > 4.49 && back.head.width == 576 && back.seed == 42);
 
     bool found;
-    assert_int_equal(
-        saebench_absorption_find(&found, path, results, "run", file.step, file.mh, file.spec),
-        STATUS_OK);
+    assert_int_equal(saebench_find(&found, path, results, &file.head), STATUS_OK);
     assert_true(found);
-    struct hash128 other = {1, 2};
-    assert_int_equal(
-        saebench_absorption_find(&found, path, results, "run", file.step, file.mh, other),
-        STATUS_OK);
+    struct saebench_head other = file.head;
+    other.spec = (struct hash128){1, 2};
+    assert_int_equal(saebench_find(&found, path, results, &other), STATUS_OK);
     assert_false(found);
-    assert_int_equal(saebench_absorption_path(path, results, "run", file.step, file.mh, other),
-                     STATUS_OK);
+    assert_int_equal(saebench_path(path, results, &other), STATUS_OK);
     assert_non_null(strstr(path, "_spec-00000000_eval_results.json"));
 }
 
@@ -231,12 +227,15 @@ damaged(void **state)
     static const struct {
         const char *from, *to, *words;
     } cases[] = {
-        {"absorption_first_letter", "core", "wanted absorption_first_letter"},
+        {"absorption_first_letter", "core", "wanted 'absorption_first_letter'"},
         {"0.0241", "\"x\"", "mean_full_absorption_score is no number"},
         {"\"a\"", "\"A\"", "'A' is not the next letter"},
         {"\"eval_config\"", "\"eval_type_id\"", "duplicate"},
         {"null}", "{\"osae\": {}}}", "osae.mh and osae.spec"},
-        {"null}", "{\"osae\": {\"letters\": [3]}}}", "'' is not the next letter"},
+        {"null}",
+         "{\"osae\": {\"mh\": \"0123456789abcdef\", \"spec\": "
+         "\"0123456789abcdef0123456789abcdef\", \"letters\": [3]}}}",
+         "'' is not the next letter"},
         {"{\"mean\"", "[\"mean\"", "not JSON"},
     };
     char path[PATH_BYTES], text[2048];

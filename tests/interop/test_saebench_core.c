@@ -1,5 +1,5 @@
 // Result files: the shape SAEBench asks for, there and back, and what is refused.
-#include "lib/interop/saebench.h"
+#include "lib/interop/saebench_core.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -30,30 +30,30 @@ static struct core_file
 sample(void)
 {
     struct core_file file = {
-        .model_name = "smollm2-135m \"quoted\" \xc3\xa9",
+        .head = {.model_name = "smollm2-135m \"quoted\" \xc3\xa9",
+                 .dtype = "float32",
+                 .ck = "quick/2400-1",
+                 .profile = "full",
+                 .run = "quick/er",
+                 .mh = 0xfedcba9876543210u,
+                 .step = 2400,
+                 .spec = {1, 0xabcdef0000000000u},
+                 .architecture = "orthogonal",
+                 .hook_name = "blocks.12.hook_resid_post",
+                 .width = 64,
+                 .latents = 3,
+                 .layer = 12,
+                 .training_tokens = 5000000,
+                 .version = "0.1.0",
+                 .created_ms = 1795355664987,
+                 .seconds = 12.5},
         .dataset = "held-out.jsonl",
-        .dtype = "float32",
         .batch_contexts = 16,
         .core_batches = 10,
         .variance_batches = 32,
         .context = 128,
         .exclude_special = true,
-        .ck = "quick/2400-1",
-        .profile = "full",
-        .run = "quick/er",
-        .mh = 0xfedcba9876543210u,
-        .step = 2400,
-        .spec = {1, 0xabcdef0000000000u},
-        .architecture = "orthogonal",
-        .hook_name = "blocks.12.hook_resid_post",
-        .width = 64,
-        .latents = 3,
-        .layer = 12,
-        .training_tokens = 5000000,
         .prepend_bos = true,
-        .version = "0.1.0",
-        .created_ms = 1795355664987,
-        .seconds = 12.5,
     };
     for (size_t i = 0; i < CORE_COUNT; i++) {
         double value = 1.0 / 3 + (double)i;
@@ -65,7 +65,7 @@ sample(void)
     for (size_t b = 0; b < DENSITY_BINS; b++)
         file.histogram.counts[b] = b;
     file.histogram.dead = 7;
-    assert_int_equal(saebench_eval_id(file.eval_id), STATUS_OK);
+    assert_int_equal(saebench_eval_id(file.head.eval_id), STATUS_OK);
     return file;
 }
 
@@ -85,8 +85,7 @@ there_and_back(void **unused)
     file.core.error_norm_median = INFINITY;
     char path[PATH_BYTES], deep[PATH_BYTES];
     assert_int_equal(path_join(deep, folder, "eval/core"), STATUS_OK);
-    assert_int_equal(saebench_core_path(path, deep, file.run, file.step, file.mh, file.spec),
-                     STATUS_OK);
+    assert_int_equal(saebench_path(path, deep, &file.head), STATUS_OK);
     assert_non_null(strstr(path, "/eval/core/quick_er_step-000000002400_eval_results.json"));
     assert_int_equal(saebench_core_write(path, &file, details), STATUS_OK);
     assert_int_equal(saebench_core_read(got, path), STATUS_OK);
@@ -97,17 +96,18 @@ there_and_back(void **unused)
         else
             assert_true(isnan(read));
     }
-    assert_string_equal(got->model_name, file.model_name);
-    assert_string_equal(got->ck, file.ck);
-    assert_string_equal(got->run, file.run);
-    assert_string_equal(got->architecture, file.architecture);
-    assert_string_equal(got->eval_id, file.eval_id);
-    assert_string_equal(got->version, file.version);
-    assert_true(got->mh == file.mh && hash128_same(got->spec, file.spec));
-    assert_true(got->step == 2400 && got->training_tokens == 5000000 && got->latents == 3);
+    assert_string_equal(got->head.model_name, file.head.model_name);
+    assert_string_equal(got->head.ck, file.head.ck);
+    assert_string_equal(got->head.run, file.head.run);
+    assert_string_equal(got->head.architecture, file.head.architecture);
+    assert_string_equal(got->head.eval_id, file.head.eval_id);
+    assert_string_equal(got->head.version, file.head.version);
+    assert_true(got->head.mh == file.head.mh && hash128_same(got->head.spec, file.head.spec));
+    assert_true(got->head.step == 2400 && got->head.training_tokens == 5000000 &&
+                got->head.latents == 3);
     assert_true(got->exclude_special && got->prepend_bos && !got->apply_b_dec_to_input);
-    assert_true(got->created_ms == file.created_ms && got->variance_batches == 32);
-    assert_true(got->seconds == 12.5);
+    assert_true(got->head.created_ms == file.head.created_ms && got->variance_batches == 32);
+    assert_true(got->head.seconds == 12.5);
     assert_memory_equal(&got->histogram, &file.histogram, sizeof file.histogram);
     free(got);
 }
@@ -292,7 +292,7 @@ theirs(void **unused)
     struct core_file got;
     assert_int_equal(saebench_core_read(&got, path), STATUS_OK);
     assert_true(fabs(got.core.mse - file.core.mse) < 1e-12 && isnan(got.core.mse_sum));
-    assert_true(got.mh == 0 && got.ck[0] == 0);
+    assert_true(got.head.mh == 0 && got.head.ck[0] == 0);
 }
 
 // Keyed by (mh, spec): found when there, not attached to another manifest, two specs side by side.
@@ -301,44 +301,45 @@ keyed(void **unused)
 {
     (void)unused;
     struct core_file file = sample();
-    snprintf(file.run, sizeof file.run, "keyed");
-    struct hash128 other = {9, 9};
+    snprintf(file.head.run, sizeof file.head.run, "keyed");
+    file.head.step = 5;
+    struct saebench_head other = file.head, repeated = file.head;
+    other.spec = (struct hash128){9, 9};
+    repeated.mh++;
     char path[PATH_BYTES], second[PATH_BYTES];
     bool found = true;
-    assert_int_equal(saebench_core_find(&found, path, folder, file.run, 5, file.mh, file.spec),
-                     STATUS_OK);
+    assert_int_equal(saebench_find(&found, path, folder, &file.head), STATUS_OK);
     assert_false(found);
-    assert_int_equal(saebench_core_path(path, folder, file.run, 5, file.mh, file.spec), STATUS_OK);
+    assert_int_equal(saebench_path(path, folder, &file.head), STATUS_OK);
     assert_int_equal(saebench_core_write(path, &file, NULL), STATUS_OK);
-    assert_int_equal(saebench_core_find(&found, second, folder, file.run, 5, file.mh, file.spec),
-                     STATUS_OK);
+    assert_int_equal(saebench_find(&found, second, folder, &file.head), STATUS_OK);
     assert_true(found);
     assert_string_equal(path, second);
-    assert_int_equal(
-        saebench_core_find(&found, second, folder, file.run, 5, file.mh + 1, file.spec), STATUS_OK);
+    assert_int_equal(saebench_find(&found, second, folder, &repeated), STATUS_OK);
     assert_false(found);
     // the same checkpoint under another configuration does not push the first aside
-    assert_int_equal(saebench_core_path(second, folder, file.run, 5, file.mh, other), STATUS_OK);
+    assert_int_equal(saebench_path(second, folder, &other), STATUS_OK);
     assert_non_null(strstr(second, "keyed_step-000000000005_spec-00000000_eval_results.json"));
-    file.spec = other;
+    const struct saebench_head first = file.head;
+    file.head = other;
     assert_int_equal(saebench_core_write(second, &file, NULL), STATUS_OK);
-    assert_int_equal(saebench_core_find(&found, path, folder, file.run, 5, file.mh, other),
-                     STATUS_OK);
+    assert_int_equal(saebench_find(&found, path, folder, &other), STATUS_OK);
     assert_true(found);
     assert_string_equal(path, second);
     // another checkpoint of that step (the run was repeated) takes the usual name
-    assert_int_equal(saebench_core_path(path, folder, file.run, 5, file.mh + 1, other), STATUS_OK);
+    repeated.spec = other.spec;
+    assert_int_equal(saebench_path(path, folder, &repeated), STATUS_OK);
     assert_non_null(strstr(path, "keyed_step-000000000005_eval_results.json"));
     // a damaged file counts as none
     overwrite(path, "{");
-    assert_int_equal(saebench_core_find(&found, path, folder, file.run, 5, file.mh, sample().spec),
-                     STATUS_OK);
+    assert_int_equal(saebench_find(&found, path, folder, &first), STATUS_OK);
     assert_false(found);
-    char *longest = calloc(1, 5000);
-    assert_non_null(longest);
-    memset(longest, 'a', 4999);
-    assert_int_equal(saebench_core_path(path, folder, longest, 5, 1, other), STATUS_CONFIG);
-    free(longest);
+    // a name with more bytes than a file's may have
+    memset(other.run, 'a', sizeof other.run - 1);
+    char deepest[PATH_BYTES];
+    memset(deepest, 'd', sizeof deepest - 1);
+    deepest[sizeof deepest - 1] = '\0';
+    assert_int_equal(saebench_path(path, deepest, &other), STATUS_CONFIG);
 }
 
 static void
