@@ -89,9 +89,11 @@ stop $z $three
 # A trainer that is gone for good: what it left is scored from its folder, and told when it is back.
 (trainer four topk ckpt.every_steps=10 ckpt.keep_last=100 trainer.steps=40); check "a run without an evaluator" [ $? = 0 ]
 (evaluator w storage.runs="$work/runs" run.name=four) & w=$!
-check "its checkpoints are scored without it" await 60 bash -c "[ \$(ls $work/runs/four/eval/core/*_eval_results.json 2>/dev/null | wc -l) = 4 ]" || tail -5 "$work/eval-w.log"
+count=$(checkpoints four) # a quick trainer passes over one that is due while another is being written
+check "that leaves several checkpoints" [ "$count" -ge 2 ]
+check "its checkpoints are scored without it" await 60 bash -c "[ \$(ls $work/runs/four/eval/core/*_eval_results.json 2>/dev/null | wc -l) = $count ]" || tail -5 "$work/eval-w.log"
 (trainer four topk ckpt.every_steps=10 ckpt.keep_last=100 trainer.steps=40 trainer.when_done=stay) & four=$!
 check "and told when it is back" await 40 all_done four || tail -5 "$work/eval-w.log"
-check "none was scored again" [ "$(grep -c 'core: CE score' "$work/eval-w.log")" = 4 ]
+check "none was scored again" [ "$(grep -c 'core: CE score' "$work/eval-w.log")" = "$count" ]
 stop $w $four $source
 finish
