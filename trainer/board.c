@@ -71,6 +71,25 @@ board_result(struct board_entry *entry, struct hash128 spec, bool more, double s
     return !had || entry->done != had_done;
 }
 
+enum board_verdict
+board_judge(struct board_entry *after, struct board *board, const char *ck, uint64_t mh,
+            struct hash128 spec, bool more, double score)
+{
+    const struct board_entry *entry = board_find(board, ck);
+    if (!entry)
+        return BOARD_UNKNOWN;
+    if (entry->mh != mh) // a result never goes to another checkpoint
+        return BOARD_OTHER;
+    *after = *entry;
+    return board_result(after, spec, more, score) ? BOARD_NEW : BOARD_SAID;
+}
+
+void
+board_put(struct board *board, const struct board_entry *after)
+{
+    insert(board, after);
+}
+
 bool
 board_claim(struct board_entry *entry, const char *who, int64_t ttl_ms, int64_t now)
 {
@@ -97,14 +116,15 @@ read_results(struct board *board, struct runfolder *run)
         const char *spec = json_string_value(json_object_get(record, "spec"));
         uint64_t hash;
         struct hash128 named = {0, 0};
-        struct board_entry *entry = ck ? board_find(board, ck) : NULL;
-        if (type && strcmp(type, "result") == 0 && entry && mh && hex64_parse(&hash, mh) &&
-            hash == entry->mh) {
+        if (type && strcmp(type, "result") == 0 && ck && mh && hex64_parse(&hash, mh)) {
             json_t *score = json_object_get(record, "ce_loss_score");
+            struct board_entry after;
             bool known = spec && strlen(spec) == 32 && hex128_parse(&named, spec);
-            (void)board_result(entry, known ? named : (struct hash128){0, 0},
-                               json_is_true(json_object_get(record, "more")),
-                               json_is_number(score) ? json_number_value(score) : (double)NAN);
+            if (board_judge(&after, board, ck, hash, known ? named : (struct hash128){0, 0},
+                            json_is_true(json_object_get(record, "more")),
+                            json_is_number(score) ? json_number_value(score) : (double)NAN) ==
+                BOARD_NEW)
+                board_put(board, &after);
         }
         json_decref(record);
     }
@@ -139,6 +159,16 @@ board_add(struct board *board, const struct kept *kept)
         .step = kept->step, .mh = kept->mh, .bytes = kept->bytes, .score = (double)NAN};
     name_checkpoint(&entry, board->run, kept->incarnation);
     insert(board, &entry);
+}
+
+void
+board_forget(struct board *board, uint64_t step)
+{
+    size_t left = 0;
+    for (size_t i = 0; i < board->count; i++)
+        if (board->at[i].step != step)
+            board->at[left++] = board->at[i];
+    board->count = left;
 }
 
 void

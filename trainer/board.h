@@ -28,11 +28,19 @@ void board_free(struct board **board);
 // which of them have a result.
 CHECKED enum status board_read(struct board *board, struct runfolder *run);
 void board_add(struct board *board, const struct kept *kept);
+// It is gone.
+void board_forget(struct board *board, uint64_t step);
 // Forgets those whose folders are gone.
 void board_sweep(struct board *board, struct runfolder *run);
 // A result arrived; `more`: others will. score: NaN when it has none of the tracked metric. False:
 // the same was there before, nothing is new.
 bool board_result(struct board_entry *entry, struct hash128 spec, bool more, double score);
+// What becomes of a result of the checkpoint `ck`: NEW: write it down, then board_put `after`.
+// SAID: nothing is new. UNKNOWN: there is no such checkpoint. OTHER: it is of another manifest.
+enum board_verdict { BOARD_NEW, BOARD_SAID, BOARD_UNKNOWN, BOARD_OTHER };
+enum board_verdict board_judge(struct board_entry *after, struct board *board, const char *ck,
+                               uint64_t mh, struct hash128 spec, bool more, double score);
+void board_put(struct board *board, const struct board_entry *after);
 // It is `who`'s for ttl_ms from now, 0: not any more. False: somebody else has it.
 bool board_claim(struct board_entry *entry, const char *who, int64_t ttl_ms, int64_t now);
 // The entry of a checkpoint's name, or NULL.

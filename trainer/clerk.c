@@ -159,29 +159,30 @@ static bool
 take_result(struct clerk *c, const struct request *request)
 {
     const struct msg_result *result = request->result;
-    struct board_entry *entry = board_find(c->set.board, result->ck);
-    if (!entry) {
+    double score = named_get_real(&result->values, "ce_loss_score", (double)NAN);
+    struct board_entry after;
+    switch (board_judge(&after, c->set.board, result->ck, result->manifest_hash, result->spec,
+                        result->more, score)) {
+    case BOARD_UNKNOWN:
         control_refuse(c->set.control, request->ticket, REFUSAL_NOTFOUND, "no checkpoint %.80s",
                        result->ck);
         return false;
-    }
-    if (entry->mh != result->manifest_hash) { // a result never goes to another checkpoint
+    case BOARD_OTHER:
         control_refuse(c->set.control, request->ticket, REFUSAL_CORRUPT,
                        "checkpoint %.80s has another manifest", result->ck);
         return false;
-    }
-    double score = named_get_real(&result->values, "ce_loss_score", (double)NAN);
-    struct board_entry after = *entry;
-    if (!board_result(&after, result->spec, result->more, score)) { // said before, and recorded
+    case BOARD_SAID: // and recorded
         control_done(c->set.control, request->ticket);
         return false;
+    case BOARD_NEW:
+        break;
     }
     bool failed = strcmp(result->state, "done") != 0;
     if (record(c, result, score, failed) != STATUS_OK) {
         control_refuse(c->set.control, request->ticket, REFUSAL_IO, "%.200s", status_words());
         return false;
     }
-    *entry = after;
+    board_put(c->set.board, &after);
     publish(c, result, failed);
     control_done(c->set.control, request->ticket);
     return true;

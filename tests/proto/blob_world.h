@@ -1,5 +1,5 @@
-// A small world for the fetching of files: one server, one client, a network that loses, repeats
-// and cuts, and disks. The seed decides everything.
+// A small world for the fetching of files: one server, one client, a connection that is cut when
+// told, and disks. The seed decides everything.
 #ifndef TESTS_PROTO_BLOB_WORLD_H
 #define TESTS_PROTO_BLOB_WORLD_H
 
@@ -48,7 +48,6 @@ struct world {
     uint64_t routes, carried;
     // faults
     uint64_t cut_at, restart_at, delete_at, flip_at; // when so many messages were carried; 0: never
-    unsigned loss, dup;                              // per cent
     struct parcel *queue;
     size_t first, count;
 };
@@ -140,18 +139,12 @@ carry(struct world *w, const struct parcel *parcel)
         restart(w);
     if (w->carried == w->delete_at)
         w->fetchable = false;
-    bool storm = w->now < 60000;
-    unsigned copies = storm && roll(w, 100) < w->dup ? 2 : 1;
-    if (storm && roll(w, 100) < w->loss)
-        return;
-    for (; copies > 0; copies--) {
-        assert_true(w->count < QUEUE);
-        struct parcel *to = &w->queue[(w->first + w->count++) % QUEUE];
-        *to = *parcel;
-        to->at = w->now + 1 + (int64_t)roll(w, 3);
-        if (parcel->type == MESSAGE_CHUNK && w->carried == w->flip_at)
-            to->payload[roll(w, to->chunk.bytes)] ^= 4;
-    }
+    assert_true(w->count < QUEUE);
+    struct parcel *to = &w->queue[(w->first + w->count++) % QUEUE];
+    *to = *parcel;
+    to->at = w->now + 1 + (int64_t)roll(w, 3);
+    if (parcel->type == MESSAGE_CHUNK && w->carried == w->flip_at)
+        to->payload[roll(w, to->chunk.bytes)] ^= 4;
 }
 
 // ---- the two drivers

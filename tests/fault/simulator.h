@@ -1,17 +1,20 @@
-// A world in one process: producers and trainers made of the real state machines, a network that
-// loses, repeats, delays, reorders, cuts and corrupts, disks that fail, processes that are killed,
-// stopped and started again; all decided by one 64-bit seed. After every event the invariants are
-// checked.
+// A world in one process: producers, trainers and evaluators made of the real state machines (data
+// plane, links, board, agenda, fetches), a network that loses, repeats, delays, reorders, cuts and
+// corrupts, disks that fail and rot, clocks that leap, processes that are killed, stopped and
+// started again; all decided by one 64-bit seed. After every event the invariants are checked.
 //
 //   P1 batches are applied strictly in order, each once       P2 the chain is that of the stream
 //   P3 what is applied has the stream's bytes                 P5 dur <= app <= taken <= upto
 //   P6 nothing of an older attachment has effect              P7 a slot in flight is not rewritten
-//   D5 what a producer believes durable is on disk            L1 all end, once the faults do
-//   L5 no wake-up without something to do
-#ifndef TESTS_PROTO_SIMULATOR_H
-#define TESTS_PROTO_SIMULATOR_H
+//   D5 what is announced, listed, acknowledged or told is on disk
+//   D8 the newest checkpoint is never deleted                 R4 letters, records, objects: bounded
+//   E1 every checkpoint that is kept gets a result or a recorded failure, once the faults end
+//   E2 a result is of the checkpoint it is kept under, and recorded once
+//   L1 all end, once the faults do                            L5 no wake-up without something to do
+#ifndef TESTS_FAULT_SIMULATOR_H
+#define TESTS_FAULT_SIMULATOR_H
 
-#include "tests/proto/sim_process.h"
+#include "tests/fault/sim_process.h"
 
 // ---- events
 
@@ -22,6 +25,11 @@ sim_save(struct sim *sim, size_t t)
     if (trainer->saving)
         return;
     trainer->saving = true;
+    if (sim->plant == PLANT_EARLY_ANNOUNCE && trainer->board)
+        sim_announce(sim, t,
+                     &(struct sim_checkpoint){.step = trainer->applied,
+                                              .mh = sim_mh(sim, t, trainer->applied, trainer->inc),
+                                              .inc = trainer->inc});
     struct sim_event event = {.at = sim->now + 1 + (int64_t)sim_below(sim, (uint64_t)sim->disk_ms),
                               .kind = EVENT_SAVED,
                               .trainer = t,
@@ -32,6 +40,37 @@ sim_save(struct sim *sim, size_t t)
     sim_schedule(sim, &event);
     if (sim->plant == PLANT_EARLY_DUR)
         dataclient_durable(trainer->client, trainer->applied);
+}
+
+// A checkpoint is durable.
+static inline void
+sim_saved(struct sim *sim, const struct sim_event *event)
+{
+    struct sim_trainer *trainer = &sim->trainer[event->trainer];
+    struct sim_checkpoint ckpt = {.step = event->saved_next,
+                                  .mh =
+                                      sim_mh(sim, event->trainer, event->saved_next, trainer->inc),
+                                  .last_hash = event->saved_hash,
+                                  .inc = trainer->inc,
+                                  .chain = event->saved_chain};
+    trainer->disk_next = event->saved_next;
+    trainer->disk_hash = event->saved_hash;
+    trainer->disk_chain = event->saved_chain;
+    if (trainer->durable_most < event->saved_next)
+        trainer->durable_most = event->saved_next;
+    dataclient_durable(trainer->client, event->saved_next);
+    SIM_CHECK(sim, trainer->kept_count < SIM_KEPT && trainer->ever_count < SIM_EVER,
+              "R4: too many checkpoints");
+    trainer->kept[trainer->kept_count++] = ckpt;
+    trainer->ever[trainer->ever_count].step = ckpt.step;
+    trainer->ever[trainer->ever_count++].mh = ckpt.mh;
+    if (!trainer->board) { // nobody evaluates: the newest is enough
+        trainer->kept[0] = ckpt;
+        trainer->kept_count = 1;
+        return;
+    }
+    sim_announce(sim, event->trainer, &ckpt);
+    sim_retain(sim, event->trainer);
 }
 
 static inline void
@@ -52,10 +91,10 @@ sim_computed(struct sim *sim, size_t t)
         if (ring->stamp[taken.place] != taken.stamp && sim->plant != PLANT_IGNORE_STAMP) {
             sim->spoiled++;
             trainer->pending_count = 0;
-            dataclient_spoiled(trainer->client, taken.seq, sim->now);
+            dataclient_spoiled(trainer->client, taken.seq, sim->now + trainer->leap);
             return;
         }
-        sim->shared++;
+        sim->shared_reads++;
     }
     unsigned times = sim->plant == PLANT_APPLY_TWICE && taken.seq % 13 == 5 ? 2 : 1;
     for (; times > 0; times--) {
@@ -101,13 +140,14 @@ sim_to_client(struct sim *sim, struct sim_event *event)
     if (event->message.type == MESSAGE_BATCH && batch->stamp != 0) {
         ring = sim_ring_of(sim, trainer->mapped[p]);
         if (!ring || ring->stamp[batch->slot] != batch->stamp) {
-            dataclient_torn(trainer->client, p, batch, sim->now);
+            dataclient_torn(trainer->client, p, batch, sim->now + trainer->leap);
             sim_run_client(sim, t);
             return;
         }
         told = hash = ring->content[batch->slot];
     }
-    int slot = dataclient_receive(trainer->client, p, &event->message, bytes, told, sim->now);
+    int slot = dataclient_receive(trainer->client, p, &event->message, bytes, told,
+                                  sim->now + trainer->leap);
     if (slot >= 0) {
         SIM_CHECK(sim, event->gen == view.gen, "P6: t%zu took batch %llu of an older attachment", t,
                   (unsigned long long)event->seq);
@@ -136,7 +176,7 @@ sim_to_server(struct sim *sim, struct sim_event *event)
                         event->route = links->at[l].route;
                     }
     }
-    dataserver_receive(producer->server, event->route, &event->message, sim->now);
+    dataserver_receive(producer->server, event->route, &event->message, sim->now + producer->leap);
     sim_run_server(sim, event->producer);
 }
 
@@ -148,15 +188,26 @@ sim_handle(struct sim *sim, struct sim_event *event)
     bool for_server = event->kind == EVENT_TO_SERVER || event->kind == EVENT_RELEASE ||
                       event->kind == EVENT_WAKE_SERVER || event->kind == EVENT_GENERATED;
     bool for_client = event->kind == EVENT_TO_CLIENT || event->kind == EVENT_WAKE_CLIENT ||
-                      event->kind == EVENT_COMPUTED || event->kind == EVENT_SAVED;
+                      event->kind == EVENT_COMPUTED || event->kind == EVENT_SAVED ||
+                      event->kind == EVENT_ASK || event->kind == EVENT_BLOB_UP ||
+                      event->kind == EVENT_WAKE_OFFICE;
+    bool for_evaluator = event->kind == EVENT_WAKE_EVALUATOR || event->kind == EVENT_ANNOUNCED ||
+                         event->kind == EVENT_ANSWER || event->kind == EVENT_BLOB_DOWN;
+    struct sim_evaluator *evaluator = &sim->evaluator[event->evaluator];
     if (for_server && producer->instance != event->instance)
         return;
     if (for_client && trainer->instance != event->instance)
         return;
     // A stopped process hears everything later.
-    int64_t frozen = for_server ? producer->frozen_until : for_client ? trainer->frozen_until : 0;
+    if (for_evaluator && (evaluator->instance != event->instance || !evaluator->agenda))
+        return;
+    int64_t frozen = for_server      ? producer->frozen_until
+                     : for_client    ? trainer->frozen_until
+                     : for_evaluator ? evaluator->frozen_until
+                                     : 0;
     if (frozen > sim->now) {
         event->at = frozen;
+        sim->again = true;
         sim_schedule(sim, event);
         return;
     }
@@ -200,7 +251,7 @@ sim_handle(struct sim *sim, struct sim_event *event)
         ring->content[event->slot] = producer->content[event->slot];
         ring->stamp[event->slot] = filled.made ? stamp : 0;
         sim->regenerated++;
-        dataserver_filled(producer->server, &filled, sim->now);
+        dataserver_filled(producer->server, &filled, sim->now + producer->leap);
         sim_run_server(sim, event->producer);
         break;
     }
@@ -210,12 +261,8 @@ sim_handle(struct sim *sim, struct sim_event *event)
         break;
     case EVENT_SAVED:
         trainer->saving = false;
-        if (!sim_storm(sim) || !sim_chance(sim, sim->disk_fails)) {
-            trainer->disk_next = event->saved_next;
-            trainer->disk_hash = event->saved_hash;
-            trainer->disk_chain = event->saved_chain;
-            dataclient_durable(trainer->client, event->saved_next);
-        }
+        if (!sim_storm(sim) || !sim_chance(sim, sim->disk_fails))
+            sim_saved(sim, event);
         if (trainer->applied == trainer->steps && trainer->disk_next < trainer->steps)
             sim_save(sim, event->trainer);
         sim_run_client(sim, event->trainer);
@@ -225,6 +272,44 @@ sim_handle(struct sim *sim, struct sim_event *event)
         break;
     case EVENT_START_CLIENT:
         sim_start_client(sim, event->trainer);
+        break;
+    case EVENT_START_EVALUATOR:
+        sim_start_evaluator(sim, event->evaluator);
+        break;
+    case EVENT_WAKE_EVALUATOR:
+        if (evaluator->wake_at == event->at || frozen)
+            evaluator->wake_at = 0;
+        sim_run_evaluator(sim, event->evaluator);
+        break;
+    case EVENT_WAKE_OFFICE:
+        if (trainer->office_wake_at == event->at || frozen)
+            trainer->office_wake_at = 0;
+        sim_run_office(sim, event->trainer);
+        break;
+    case EVENT_ANNOUNCED:
+        SIM_CHECK(sim, sim_was_durable(trainer, event->seq, event->hash),
+                  "D5: t%zu announces step %llu, which was never durable", event->trainer,
+                  (unsigned long long)event->seq);
+        evaluator->announced = true;
+        sim_run_evaluator(sim, event->evaluator);
+        break;
+    case EVENT_ASK:
+        if (trainer->board)
+            sim_ask(sim, event->trainer, event->evaluator, &sim->letters[event->letter - 1]);
+        break;
+    case EVENT_ANSWER:
+        sim_answered(sim, event->evaluator, &sim->letters[event->letter - 1]);
+        sim_run_evaluator(sim, event->evaluator);
+        break;
+    case EVENT_BLOB_UP:
+        if (trainer->blob)
+            sim_blob_up(sim, event->trainer, event->socket, &sim->letters[event->letter - 1]);
+        break;
+    case EVENT_BLOB_DOWN:
+        if (evaluator->socket[event->trainer] == event->socket) {
+            sim_take_blob(sim, event->evaluator, event->trainer, &sim->letters[event->letter - 1]);
+            sim_run_evaluator(sim, event->evaluator);
+        }
         break;
     case EVENT_CHAOS:
         sim_chaos(sim);
@@ -238,6 +323,7 @@ static inline void
 sim_settle(struct sim *sim)
 {
     sim->producers = 1 + sim_below(sim, SIM_PRODUCERS);
+    sim->evaluators = sim_below(sim, 1 + SIM_EVALUATORS);
     sim->trainers = 1 + sim_below(sim, SIM_TRAINERS);
     sim->steps = 10 + sim_below(sim, 50);
     sim->now = 1000000;
@@ -259,6 +345,14 @@ sim_settle(struct sim *sim)
     sim->cuts = sim_below(sim, 2);
     sim->freezes = sim_below(sim, 2);
     sim->shares = sim_below(sim, 2);
+    sim->leaps = sim_below(sim, 2);
+    sim->shared_disk = sim_below(sim, 3) == 0;
+    sim->bad_ones = sim_below(sim, 2);
+    sim->killers = sim_below(sim, 2);
+    sim->rot = (unsigned)(sim_below(sim, 2) * sim_below(sim, 80));
+    sim->claim_ttl_s = 2 + (uint32_t)sim_below(sim, 100);
+    sim->keep_last = 1 + sim_below(sim, 4) + (sim->rot > 0);
+    sim->keep_unevaluated = sim_below(sim, 9);
     sim->unmappable = (unsigned)(sim_below(sim, 4) == 0 ? sim_below(sim, 60) : 0);
 
     sim->stream = (struct wire_stream){.id = {sim_u64(sim), sim_u64(sim)},
@@ -319,6 +413,16 @@ sim_over(const struct sim *sim)
     return true;
 }
 
+// E1: has everything that is kept a result or a recorded failure?
+static inline bool
+sim_all_judged(const struct sim *sim)
+{
+    for (size_t t = 0; sim->evaluators > 0 && t < sim->trainers; t++)
+        if (!sim->trainer[t].board || !board_all_done(sim->trainer[t].board))
+            return false;
+    return true;
+}
+
 static inline void
 sim_free(struct sim *sim)
 {
@@ -326,6 +430,14 @@ sim_free(struct sim *sim)
         dataserver_free(&sim->producer[p].server);
     for (size_t t = 0; t < SIM_TRAINERS; t++)
         dataclient_free(&sim->trainer[t].client);
+    for (size_t t = 0; t < SIM_TRAINERS; t++)
+        sim_close_office(&sim->trainer[t]);
+    for (size_t e = 0; e < SIM_EVALUATORS; e++) {
+        agenda_free(&sim->evaluator[e].agenda);
+        for (size_t t = 0; t < SIM_TRAINERS; t++)
+            blobclient_free(&sim->evaluator[e].fetch[t]);
+    }
+    free(sim->letters);
     free(sim->heap);
     free(sim->pool);
 }
@@ -395,6 +507,9 @@ sim_live(struct sim *sim, uint64_t seed, enum plant plant)
     sim->heap = malloc(SIM_EVENTS * sizeof sim->heap[0]);
     for (size_t i = 0; i < SIM_EVENTS; i++)
         sim->heap[i] = &sim->pool[i];
+    sim->letters = malloc(SIM_LETTERS * sizeof sim->letters[0]);
+    for (size_t i = 0; i < SIM_LETTERS; i++)
+        sim->letter_free[sim->letters_free++] = SIM_LETTERS - i;
     if (setjmp(sim->broken)) {
         if (plant == PLANT_NONE)
             sim_show(sim);
@@ -410,19 +525,29 @@ sim_live(struct sim *sim, uint64_t seed, enum plant plant)
         sim_schedule(sim, &(struct sim_event){.at = sim->now + (int64_t)sim_below(sim, 5000),
                                               .kind = EVENT_START_CLIENT,
                                               .trainer = t});
+    for (size_t e = 0; e < sim->evaluators; e++)
+        sim_schedule(sim, &(struct sim_event){.at = sim->now + (int64_t)sim_below(sim, 5000),
+                                              .kind = EVENT_START_EVALUATOR,
+                                              .evaluator = e});
     if (sim_storm(sim))
         sim_schedule(sim, &(struct sim_event){.at = sim->now + 10, .kind = EVENT_CHAOS});
-    while (!sim_over(sim)) {
+    while (!sim_over(sim) || !sim_all_judged(sim)) {
         struct sim_event event;
         SIM_CHECK(sim, sim->heap_count > 0, "L1: nothing will ever happen again");
         sim_pop(sim, &event);
         sim->now = event.at;
         sim->events_done++;
-        SIM_CHECK(sim, sim->now < sim->calm_at + patience_ms,
+        SIM_CHECK(sim, sim->now < sim->calm_at + 3 * patience_ms || !sim_over(sim),
+                  "E1: %lld s after the last fault a checkpoint has no result and no failure",
+                  (long long)(3 * patience_ms / 1000));
+        SIM_CHECK(sim, sim->now < sim->calm_at + patience_ms || sim_over(sim),
                   "L1: %lld s after the last fault not all trainers are through",
                   (long long)(patience_ms / 1000));
         SIM_CHECK(sim, sim->events_done < 2000000, "L5: two million events");
+        sim->again = false;
         sim_handle(sim, &event);
+        if (event.letter && !sim->again)
+            sim->letter_free[sim->letters_free++] = event.letter;
     }
     for (size_t t = 0; t < sim->trainers; t++)
         SIM_CHECK(sim, hash128_same(sim->trainer[t].disk_chain, sim->chain[sim->trainer[t].steps]),

@@ -1,8 +1,8 @@
 // The simulator's network: loses, repeats, delays, reorders, cuts and corrupts.
-#ifndef TESTS_PROTO_SIM_NETWORK_H
-#define TESTS_PROTO_SIM_NETWORK_H
+#ifndef TESTS_FAULT_SIM_NETWORK_H
+#define TESTS_FAULT_SIM_NETWORK_H
 
-#include "tests/proto/sim_world.h"
+#include "tests/fault/sim_world.h"
 
 static inline bool
 sim_storm(const struct sim *sim)
@@ -34,6 +34,44 @@ sim_travel(struct sim *sim, int64_t *last, int64_t cut_until)
         at = *last;
     *last = at;
     return at;
+}
+
+// A letter between a trainer and an evaluator, in the order of their connection.
+static inline void
+sim_post(struct sim *sim, const struct sim_letter *letter, enum event_kind kind, size_t t, size_t e,
+         int64_t *last)
+{
+    struct sim_evaluator *evaluator = &sim->evaluator[e];
+    struct sim_trainer *trainer = &sim->trainer[t];
+    bool up = kind == EVENT_ASK || kind == EVENT_BLOB_UP, storm = sim_storm(sim);
+    unsigned copies = storm && sim_chance(sim, sim->dup) ? 2 : 1;
+    if (up && !trainer->client)
+        return; // nobody listens
+    for (; copies > 0; copies--) {
+        int64_t at = sim->now + 1 + (int64_t)sim_below(sim, 4);
+        if (storm && sim_chance(sim, sim->loss))
+            continue;
+        if (storm && sim->now < evaluator->cut[t]) {
+            if (sim_chance(sim, 50))
+                continue;
+            at = evaluator->cut[t] + 1;
+        }
+        if (storm)
+            at += (int64_t)sim_below(sim, (uint64_t)sim->delay_ms / 4 + 1);
+        at = at < *last ? *last : at;
+        *last = at;
+        SIM_CHECK(sim, sim->letters_free > 0, "R4: too many letters under way");
+        struct sim_event event = {.at = at,
+                                  .kind = kind,
+                                  .trainer = t,
+                                  .evaluator = e,
+                                  .letter = sim->letter_free[--sim->letters_free],
+                                  .instance = up ? trainer->instance : evaluator->instance,
+                                  .socket = evaluator->socket[t]};
+        memcpy(&sim->letters[event.letter - 1], letter,
+               offsetof(struct sim_letter, at) + letter->count * sizeof letter->at[0]);
+        sim_schedule(sim, &event);
+    }
 }
 
 static inline uint64_t
@@ -102,15 +140,15 @@ sim_send_down(struct sim *sim, size_t p, const struct dataserver_action *action)
     if (!sim_route(sim, p, action->route, &t)) {
         bool noticed = sim_chance(sim, 50);
         if (batch && noticed)
-            dataserver_unsent(producer->server, action, sim->now);
+            dataserver_unsent(producer->server, action, sim->now + producer->leap);
         else if (lends)
             dataserver_released(producer->server, action->slot, 1);
         if (noticed)
-            dataserver_unreachable(producer->server, action->route, sim->now);
+            dataserver_unreachable(producer->server, action->route, sim->now + producer->leap);
         return;
     }
     if (batch && sim_storm(sim) && sim_chance(sim, sim->full)) {
-        dataserver_unsent(producer->server, action, sim->now);
+        dataserver_unsent(producer->server, action, sim->now + producer->leap);
         return;
     }
     struct sim_trainer *trainer = &sim->trainer[t];

@@ -1,8 +1,8 @@
 // The simulator's processes: the real state machines, driven, checked, killed and started again.
-#ifndef TESTS_PROTO_SIM_PROCESS_H
-#define TESTS_PROTO_SIM_PROCESS_H
+#ifndef TESTS_FAULT_SIM_PROCESS_H
+#define TESTS_FAULT_SIM_PROCESS_H
 
-#include "tests/proto/sim_network.h"
+#include "tests/fault/sim_evaluator.h"
 
 static inline void
 sim_generate(struct sim *sim, size_t p)
@@ -32,9 +32,9 @@ sim_check_server(struct sim *sim, size_t p)
         size_t t = (size_t)(member.name[1] - '0');
         struct sim_trainer *trainer = &sim->trainer[t];
         SIM_CHECK(sim, member.dur <= member.app, "P5: server: dur > app");
-        SIM_CHECK(sim, member.dur <= trainer->disk_next,
+        SIM_CHECK(sim, member.dur <= trainer->durable_most,
                   "D5: producer %zu believes %llu durable, the disk has %llu", p,
-                  (unsigned long long)member.dur, (unsigned long long)trainer->disk_next);
+                  (unsigned long long)member.dur, (unsigned long long)trainer->durable_most);
         if (!trainer->client)
             continue;
         struct producer_view view;
@@ -60,7 +60,7 @@ sim_run_server(struct sim *sim, size_t p)
 {
     struct sim_producer *producer = &sim->producer[p];
     struct dataserver_action action;
-    while (dataserver_next(producer->server, sim->now, &action)) {
+    while (dataserver_next(producer->server, sim->now + producer->leap, &action)) {
         switch (action.what) {
         case DATASERVER_SEND:
         case DATASERVER_BATCH:
@@ -82,7 +82,9 @@ sim_run_server(struct sim *sim, size_t p)
     sim_generate(sim, p);
     sim_check_server(sim, p);
     int64_t wake = dataserver_wake(producer->server);
-    SIM_CHECK(sim, wake > sim->now, "L5: producer %zu would wake at once for nothing", p);
+    SIM_CHECK(sim, wake > sim->now + producer->leap,
+              "L5: producer %zu would wake at once for nothing", p);
+    wake -= wake != INT64_MAX ? producer->leap : 0;
     if (wake != INT64_MAX && wake != producer->wake_at) {
         producer->wake_at = wake;
         struct sim_event event = {
@@ -146,7 +148,7 @@ sim_run_client(struct sim *sim, size_t t)
     // Three damaged copies of one batch happen in this weather; a person would say `resume`.
     if (view.paused && view.pause_code == REFUSAL_CORRUPT && sim->corrupt)
         dataclient_resume(trainer->client);
-    while (dataclient_next(trainer->client, sim->now, &action)) {
+    while (dataclient_next(trainer->client, sim->now + trainer->leap, &action)) {
         switch (action.what) {
         case DATACLIENT_OPEN:
             SIM_CHECK(sim, !trainer->socket[action.producer], "a second socket");
@@ -158,7 +160,7 @@ sim_run_client(struct sim *sim, size_t t)
             trainer->mapped[action.producer] = action.message.attached.shm.key.low;
             if (sim_storm(sim) && sim_chance(sim, sim->unmappable)) {
                 trainer->mapped[action.producer] = 0;
-                dataclient_unmapped(trainer->client, action.producer, sim->now);
+                dataclient_unmapped(trainer->client, action.producer, sim->now + trainer->leap);
             }
             break;
         case DATACLIENT_SHUT:
@@ -184,7 +186,9 @@ sim_run_client(struct sim *sim, size_t t)
     sim_compute(sim, t);
     sim_check_client(sim, t);
     int64_t wake = dataclient_wake(trainer->client);
-    SIM_CHECK(sim, wake > sim->now, "L5: trainer %zu would wake at once for nothing", t);
+    SIM_CHECK(sim, wake > sim->now + trainer->leap,
+              "L5: trainer %zu would wake at once for nothing", t);
+    wake -= wake != INT64_MAX ? trainer->leap : 0;
     if (wake != INT64_MAX && wake != trainer->wake_at) {
         trainer->wake_at = wake;
         struct sim_event event = {
@@ -199,15 +203,17 @@ sim_start_server(struct sim *sim, size_t p)
     struct sim_producer *producer = &sim->producer[p];
     if (producer->server)
         return;
+    int64_t leap = producer->leap;
     memset(producer, 0, sizeof *producer);
+    producer->leap = leap;
     producer->instance = ++sim->instances;
     struct dataserver_settings set = sim->server_set;
     set.links.stream.shard = (uint16_t)p;
     set.links.inst = (struct hash128){producer->instance, 1};
     set.links.seed = sim_u64(sim);
     snprintf(set.links.name, sizeof set.links.name, "p%zu", p);
-    SIM_CHECK(sim, dataserver_new(&producer->server, &set, sim->now) == STATUS_OK, "%s",
-              status_words());
+    SIM_CHECK(sim, dataserver_new(&producer->server, &set, sim->now + producer->leap) == STATUS_OK,
+              "%s", status_words());
     sim->rings[producer->instance % SIM_RINGS] = (struct sim_ring){.owner = producer->instance};
     if (sim->shares)
         dataserver_offer(
@@ -230,6 +236,8 @@ sim_start_client(struct sim *sim, size_t t)
     memset(trainer->socket, 0, sizeof trainer->socket);
     memset(trainer->mapped, 0, sizeof trainer->mapped);
     memset(&trainer->before, 0, sizeof trainer->before);
+    if (sim_storm(sim) && sim_chance(sim, sim->rot))
+        sim_rot(sim, t);
     trainer->applied = trainer->disk_next;
     trainer->chain = trainer->disk_chain;
     trainer->last_hash = trainer->disk_hash;
@@ -238,7 +246,9 @@ sim_start_client(struct sim *sim, size_t t)
     set.link.me.inc = trainer->inc;
     set.seed = sim_u64(sim);
     SIM_CHECK(sim, dataclient_new(&trainer->client, &set) == STATUS_OK, "%s", status_words());
+    sim_open_office(sim, t);
     sim_run_client(sim, t);
+    sim_run_office(sim, t);
 }
 
 static inline void
@@ -256,6 +266,7 @@ static inline void
 sim_kill_client(struct sim *sim, size_t t)
 {
     dataclient_free(&sim->trainer[t].client);
+    sim_close_office(&sim->trainer[t]);
     sim->crashed++;
     // Half of them are back before what they said has all arrived.
     uint64_t away = sim_chance(sim, 50) ? 50 : 8000;
@@ -265,11 +276,71 @@ sim_kill_client(struct sim *sim, size_t t)
     sim_schedule(sim, &event);
 }
 
+// A machine sleeps: when it wakes its clock is ahead, and all that is due is due at once.
+static inline void
+sim_leap(struct sim *sim, int64_t *leap, struct sim_event wake)
+{
+    *leap += (int64_t)sim_below(sim, 2) ? (int64_t)sim_below(sim, 20000)
+                                        : (int64_t)sim_below(sim, 3600000);
+    sim->leapt++;
+    wake.at = sim->now + 1;
+    sim_schedule(sim, &wake);
+}
+
+static inline void
+sim_chaos_of_clocks(struct sim *sim, size_t p, size_t t)
+{
+    struct sim_producer *producer = &sim->producer[p];
+    struct sim_trainer *trainer = &sim->trainer[t];
+    switch (sim_below(sim, 3)) {
+    case 0:
+        sim_leap(sim, &producer->leap,
+                 (struct sim_event){
+                     .kind = EVENT_WAKE_SERVER, .producer = p, .instance = producer->instance});
+        break;
+    case 1:
+        sim_leap(sim, &trainer->leap,
+                 (struct sim_event){
+                     .kind = EVENT_WAKE_CLIENT, .trainer = t, .instance = trainer->instance});
+        break;
+    default:
+        if (sim->evaluators > 0) {
+            size_t e = sim_below(sim, sim->evaluators);
+            sim_leap(sim, &sim->evaluator[e].leap,
+                     (struct sim_event){.kind = EVENT_WAKE_EVALUATOR,
+                                        .evaluator = e,
+                                        .instance = sim->evaluator[e].instance});
+        }
+    }
+}
+
+static inline void
+sim_chaos_of_evaluators(struct sim *sim, size_t t)
+{
+    size_t e = sim_below(sim, sim->evaluators), left = 0;
+    struct sim_evaluator *evaluator = &sim->evaluator[e];
+    for (size_t i = 0; i < sim->evaluators; i++)
+        left += !sim->evaluator[i].gone;
+    switch (sim_below(sim, 3)) {
+    case 0:
+        if (sim->crashes && evaluator->agenda)
+            sim_kill_evaluator(sim, e, left > 1 && sim_chance(sim, 40));
+        break;
+    case 1:
+        if (sim->cuts)
+            evaluator->cut[t] = sim->now + (int64_t)sim_below(sim, 20000);
+        break;
+    default:
+        if (sim->freezes)
+            evaluator->frozen_until = sim->now + (int64_t)sim_below(sim, 30000);
+    }
+}
+
 static inline void
 sim_chaos(struct sim *sim)
 {
     size_t p = sim_below(sim, sim->producers), t = sim_below(sim, sim->trainers);
-    switch (sim_below(sim, 6)) {
+    switch (sim_below(sim, 8)) {
     case 0:
         if (sim->crashes && sim->producer[p].server)
             sim_kill_server(sim, p);
@@ -292,6 +363,14 @@ sim_chaos(struct sim *sim)
     case 4:
         if (sim->freezes)
             sim->trainer[t].frozen_until = sim->now + (int64_t)sim_below(sim, 30000);
+        break;
+    case 5:
+        if (sim->leaps)
+            sim_chaos_of_clocks(sim, p, t);
+        break;
+    case 6:
+        if (sim->evaluators > 0)
+            sim_chaos_of_evaluators(sim, t);
         break;
     default:
         if (sim->freezes)

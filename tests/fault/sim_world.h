@@ -1,13 +1,18 @@
 // The simulator's world: what is in it, its time, its luck, and the line of things to come.
-#ifndef TESTS_PROTO_SIM_WORLD_H
-#define TESTS_PROTO_SIM_WORLD_H
+#ifndef TESTS_FAULT_SIM_WORLD_H
+#define TESTS_FAULT_SIM_WORLD_H
 
+#include "evaluator/agenda.h"
 #include "lib/base/rng.h"
+#include "proto/blobclient.h"
+#include "proto/blobserver.h"
 #include "proto/dataclient.h"
 #include "proto/dataserver.h"
+#include "trainer/board.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,23 +22,39 @@
 enum {
     SIM_PRODUCERS = 3,
     SIM_TRAINERS = 4,
+    SIM_EVALUATORS = 3,
+    SIM_KINDS = 2, // of evaluations
     SIM_STEPS = 128,
     SIM_EVENTS = 1 << 14,
     SIM_SLOTS = 16,
     SIM_RINGS = 1024,
+    SIM_KEPT = SIM_STEPS,
+    SIM_TOLD = 1024, // records of one disk
+    SIM_EVER = 512,
+    SIM_LETTERS = 2048,
+    SIM_FILES = 3,
+    SIM_FILE = 1728, // bytes, at most
+    SIM_CHUNK = 512,
 };
 
 // Faults of our own making, to see that they are found.
 enum plant {
     PLANT_NONE,
-    PLANT_APPLY_TWICE,  // the optimiser applies a batch again
-    PLANT_STALE_BATCH,  // the client takes batches of older attachments
-    PLANT_STALE_CREDIT, // the server believes credit of older attachments
-    PLANT_EARLY_DUR,    // durable is told before the disk has it
-    PLANT_SKIP_HASH,    // damaged payloads pass
-    PLANT_EARLY_REUSE,  // slots are given back before their messages are gone
-    PLANT_SKIP_BATCH,   // a taken batch is forgotten
-    PLANT_IGNORE_STAMP, // what changed while it was read is applied
+    PLANT_APPLY_TWICE,     // the optimiser applies a batch again
+    PLANT_STALE_BATCH,     // the client takes batches of older attachments
+    PLANT_STALE_CREDIT,    // the server believes credit of older attachments
+    PLANT_EARLY_DUR,       // durable is told before the disk has it
+    PLANT_SKIP_HASH,       // damaged payloads pass
+    PLANT_EARLY_REUSE,     // slots are given back before their messages are gone
+    PLANT_SKIP_BATCH,      // a taken batch is forgotten
+    PLANT_IGNORE_STAMP,    // what changed while it was read is applied
+    PLANT_EARLY_ANNOUNCE,  // a checkpoint is announced before it is durable
+    PLANT_OTHER_MANIFEST,  // a result of another checkpoint of the step is taken for this one's
+    PLANT_CLAIM_FOREVER,   // a claim never ends by time
+    PLANT_FORGET_ATTEMPTS, // what died of a checkpoint is not remembered
+    PLANT_RESULT_UNSAVED,  // a result is acknowledged before it is in the journal
+    PLANT_TELL_FIRST,      // a result is told before it is a file
+    PLANT_GREEDY,          // retention removes what waits for its result, and the newest
     PLANT_COUNT
 };
 
@@ -48,6 +69,14 @@ enum event_kind {
     EVENT_SAVED,
     EVENT_START_SERVER,
     EVENT_START_CLIENT,
+    EVENT_START_EVALUATOR,
+    EVENT_WAKE_EVALUATOR,
+    EVENT_WAKE_OFFICE,
+    EVENT_ANNOUNCED,
+    EVENT_ASK, // list, claim, result: a question on ctl
+    EVENT_ANSWER,
+    EVENT_BLOB_UP,
+    EVENT_BLOB_DOWN,
     EVENT_CHAOS,
 };
 
@@ -55,7 +84,8 @@ struct sim_event {
     int64_t at;
     uint64_t order;
     enum event_kind kind;
-    size_t producer, trainer;
+    size_t producer, trainer, evaluator;
+    size_t letter;     // its number from 1; 0: none
     uint64_t instance; // of the process it concerns (RELEASE, GENERATED: the producer's)
     uint64_t socket;   // TO_*: the client's socket
     uint64_t route;
@@ -65,6 +95,58 @@ struct sim_event {
     uint64_t saved_next, saved_hash;
     struct hash128 saved_chain;
     struct message message;
+};
+
+// What is too large for an event.
+struct sim_letter {
+    uint64_t number; // of a question, and of its answer
+    enum agenda_do what;
+    char ck[32];
+    uint64_t mh, value;
+    size_t row; // kind of evaluation
+    uint32_t ttl_s;
+    bool more, failed, yes;
+    // of a blob link
+    enum message_type type;
+    uint64_t lk, open_i;
+    uint32_t handle;
+    struct message small;
+    struct msg_want want;
+    struct msg_close close;
+    struct msg_chunk chunk;
+    unsigned char payload[SIM_CHUNK];
+    size_t count; // a letter ends after so many of these
+    struct sim_listed {
+        char ck[32];
+        uint64_t step, mh;
+        bool done, last;
+    } at[SIM_KEPT];
+};
+
+// A durable checkpoint.
+struct sim_checkpoint {
+    uint64_t step, mh, last_hash;
+    uint32_t inc;
+    struct hash128 chain;
+};
+
+// A result in a trainer's journal.
+struct sim_told {
+    char ck[32];
+    uint64_t mh;
+    size_t kind;
+    bool more, failed;
+    double score;
+};
+
+// What is on an evaluator's disk of one evaluation: result, failure, attempt that was begun.
+struct sim_records {
+    size_t count;
+    struct sim_record {
+        size_t trainer, kind;
+        uint64_t step, mh, value, failure_mh, begun_mh; // mh 0: none
+        unsigned begun;
+    } at[SIM_TOLD];
 };
 
 // A producer's ring in shared memory: trainers that map it outlive its owner.
@@ -77,6 +159,7 @@ struct sim_producer {
     struct dataserver *server; // NULL: down
     uint64_t instance;
     int64_t wake_at, frozen_until;
+    int64_t leap;                 // its clock is ahead by this: what its machine slept through
     uint64_t content[SLOTS_MOST]; // hash of what lies in each slot
     unsigned in_flight[SLOTS_MOST];
     struct dataserver_action wants[SLOTS_MOST];
@@ -88,7 +171,7 @@ struct sim_trainer {
     struct dataclient *client; // NULL: down
     uint64_t instance;
     uint32_t inc;
-    int64_t wake_at, frozen_until;
+    int64_t wake_at, frozen_until, leap;
     uint64_t socket[SIM_PRODUCERS]; // 0: none
     int64_t last_to_server[SIM_PRODUCERS], last_to_client[SIM_PRODUCERS];
     int64_t cut_up[SIM_PRODUCERS], cut_down[SIM_PRODUCERS]; // the network is cut until
@@ -104,7 +187,43 @@ struct sim_trainer {
     uint64_t last_hash;
     uint64_t disk_next, disk_hash;
     struct hash128 disk_chain;
+    uint64_t durable_most; // of all times: what is on disk may rot
     struct dataclient_view before;
+    // for evaluators
+    struct board *board; // NULL: down, or nobody evaluates
+    struct blobserver *blob;
+    uint64_t lent[BLOB_OBJECTS_MOST]; // whose files are open
+    int64_t office_wake_at;
+    size_t kept_count, ever_count, journal_count; // on disk, ascending; ever durable
+    struct sim_checkpoint kept[SIM_KEPT];
+    struct {
+        uint64_t step, mh;
+    } ever[SIM_EVER];
+    struct sim_told journal[SIM_TOLD];
+};
+
+struct sim_evaluator {
+    struct agenda *agenda; // NULL: down
+    bool gone;             // for good
+    uint64_t instance;
+    int64_t wake_at, frozen_until, leap;
+    bool up[SIM_TRAINERS]; // answered last time
+    bool busy, announced, direct;
+    int64_t busy_until; // by its clock, as all here
+    struct sim_letter question;
+    size_t asked;
+    int64_t ask_until, ask_again;
+    struct blobclient *fetch[SIM_TRAINERS];
+    uint64_t socket[SIM_TRAINERS];
+    int64_t last_up[SIM_TRAINERS], last_down[SIM_TRAINERS], cut[SIM_TRAINERS];
+    uint64_t gained, value;
+    int64_t gained_at;
+    // its disk
+    struct sim_shelf {
+        uint64_t mh, written[SIM_FILES];
+        unsigned char bytes[SIM_FILES][SIM_FILE];
+    } shelf;
+    struct sim_records records;
 };
 
 struct sim {
@@ -114,25 +233,35 @@ struct sim {
     uint64_t order, sockets, instances, events_done;
     struct sim_event *pool, **heap; // heap: the first heap_count are in order, the rest free
     size_t heap_count;
-    size_t producers, trainers;
+    struct sim_letter *letters;
+    size_t letter_free[SIM_LETTERS], letters_free;
+    bool again; // the event in hand was scheduled once more
+    size_t producers, trainers, evaluators;
     uint64_t steps;
     struct wire_stream stream;
     struct dataserver_settings server_set;
     struct dataclient_settings client_set[SIM_TRAINERS];
     struct sim_producer producer[SIM_PRODUCERS];
     struct sim_trainer trainer[SIM_TRAINERS];
+    struct sim_evaluator evaluator[SIM_EVALUATORS];
+    struct sim_records shared;           // where evaluators see the trainers' folders
     struct sim_ring rings[SIM_RINGS];    // of instance i: i % SIM_RINGS
     struct hash128 chain[SIM_STEPS + 1]; // after so many batches
     // the weather
     unsigned loss, dup, corrupt, reorder, full, disk_fails; // per cent
     int64_t delay_ms, generate_ms, compute_ms, disk_ms;
     uint64_t save_every;
-    bool crashes, cuts, freezes, shares; // shares: producers offer their rings
-    unsigned unmappable;                 // per cent
+    bool crashes, cuts, freezes, leaps, shares; // shares: producers offer their rings
+    bool shared_disk, bad_ones, killers;
+    uint32_t claim_ttl_s;
+    size_t keep_last, keep_unevaluated;
+    unsigned rot;        // per cent
+    unsigned unmappable; // per cent
     // how it ended
     jmp_buf broken;
     char why[512];
-    uint64_t crashed, lost, applied_total, stale, regenerated, shared, spoiled;
+    uint64_t crashed, lost, applied_total, stale, regenerated, spoiled, shared_reads;
+    uint64_t results, given_up, evaluated, kills, deleted, rotten, fetched, unrecorded, leapt;
 };
 
 static inline uint64_t
@@ -185,6 +314,26 @@ sim_ring_of(struct sim *sim, uint64_t owner)
 {
     struct sim_ring *ring = &sim->rings[owner % SIM_RINGS];
     return owner && ring->owner == owner ? ring : NULL;
+}
+
+static inline struct sim_records *
+sim_records_of(struct sim *sim, size_t e)
+{
+    return sim->shared_disk ? &sim->shared : &sim->evaluator[e].records;
+}
+
+static inline bool
+sim_has_record(struct sim *sim, size_t e, size_t t, uint64_t step, uint64_t mh, size_t kind,
+               bool failed)
+{
+    const struct sim_records *all = sim_records_of(sim, e);
+    for (size_t i = 0; i < all->count; i++) {
+        const struct sim_record *record = &all->at[i];
+        if (record->trainer == t && record->step == step && record->kind == kind &&
+            (failed ? record->failure_mh : record->mh) == mh)
+            return true;
+    }
+    return false;
 }
 
 // ---- the heap

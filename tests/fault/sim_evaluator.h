@@ -1,0 +1,617 @@
+// The simulator's evaluators: the real agenda and the real blobclient, with a disk that outlives
+// them, evaluations that take time, fail, or kill the process.
+#ifndef TESTS_FAULT_SIM_EVALUATOR_H
+#define TESTS_FAULT_SIM_EVALUATOR_H
+
+#include "tests/fault/sim_office.h"
+
+enum { SIM_ATTEMPTS = 3, ASK_MS = 5000, ASK_FIRST_MS = 1500, TELL_MS = 15000, PATIENCE_MS = 20000 };
+
+// ---- its disk
+
+static inline struct sim_record *
+sim_record(struct sim *sim, size_t e, size_t t, uint64_t step, size_t kind)
+{
+    struct sim_records *all = sim_records_of(sim, e);
+    for (size_t i = 0; i < all->count; i++)
+        if (all->at[i].trainer == t && all->at[i].step == step && all->at[i].kind == kind)
+            return &all->at[i];
+    SIM_CHECK(sim, all->count < SIM_TOLD, "R4: more records than evaluations");
+    struct sim_record *record = &all->at[all->count++];
+    *record = (struct sim_record){.trainer = t, .step = step, .kind = kind};
+    return record;
+}
+
+static inline bool
+sim_disk_fails(struct sim *sim)
+{
+    return sim_storm(sim) && sim_chance(sim, sim->disk_fails / 2);
+}
+
+// Some checkpoints cannot be scored, some kill whoever tries.
+static inline bool
+sim_is_bad(const struct sim *sim, uint64_t mh)
+{
+    return sim->bad_ones && mh / 2 % 11 == 0;
+}
+
+static inline bool
+sim_is_killer(const struct sim *sim, uint64_t mh)
+{
+    return sim->killers && mh / 2 % 7 == 0;
+}
+
+// ---- life and death
+
+static inline void sim_run_evaluator(struct sim *sim, size_t e);
+
+static inline void
+sim_start_evaluator(struct sim *sim, size_t e)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct agenda_settings set = {.trainers = sim->trainers,
+                                  .kinds = SIM_KINDS,
+                                  .max_attempts = SIM_ATTEMPTS,
+                                  .claim_ttl_s = sim->claim_ttl_s,
+                                  .poll_ms = 30000};
+    if (self->agenda)
+        return;
+    self->instance = ++sim->instances;
+    self->busy = self->announced = false;
+    self->wake_at = self->frozen_until = 0;
+    memset(self->up, 0, sizeof self->up);
+    memset(self->socket, 0, sizeof self->socket);
+    SIM_CHECK(sim, agenda_new(&self->agenda, &set) == STATUS_OK, "%s", status_words());
+    sim_run_evaluator(sim, e);
+}
+
+static inline void
+sim_kill_evaluator(struct sim *sim, size_t e, bool for_good)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    agenda_free(&self->agenda);
+    for (size_t t = 0; t < SIM_TRAINERS; t++)
+        blobclient_free(&self->fetch[t]);
+    sim->crashed++;
+    if (for_good) {
+        self->gone = true;
+        return;
+    }
+    struct sim_event event = {.at = sim->now + 1 + (int64_t)sim_below(sim, 8000),
+                              .kind = EVENT_START_EVALUATOR,
+                              .evaluator = e};
+    sim_schedule(sim, &event);
+}
+
+// ---- questions
+
+static inline void
+sim_put_question(struct sim *sim, size_t e)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    sim_post(sim, &self->question, EVENT_ASK, self->asked, e, &self->last_up[self->asked]);
+    self->ask_again = sim->now + self->leap + 1000;
+}
+
+static inline void
+sim_question(struct sim *sim, size_t e, const struct agenda_action *action, int64_t limit_ms)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_letter *letter = &self->question;
+    memset(letter, 0, offsetof(struct sim_letter, at));
+    letter->number = ++sim->sockets;
+    letter->what = action->what;
+    if (action->entry) {
+        snprintf(letter->ck, sizeof letter->ck, "%.31s", action->entry->ck);
+        letter->mh = action->entry->manifest_hash;
+    }
+    letter->ttl_s = action->what == AGENDA_CLAIM ? action->ttl_s : 0;
+    letter->row = action->kind;
+    letter->more = action->more;
+    letter->failed = action->failed;
+    if (action->what == AGENDA_TELL && !action->failed) {
+        const struct sim_record *record =
+            sim_record(sim, e, action->trainer, action->entry->step, action->kind);
+        letter->value = record->mh ? record->value : self->value;
+    }
+    self->asked = action->trainer;
+    self->ask_until = sim->now + self->leap + limit_ms;
+    self->busy = true;
+    sim_put_question(sim, e);
+}
+
+// What lies in the trainer's folder, for evaluators that see it.
+static inline void
+sim_read_folder(struct sim *sim, size_t t, struct waiting *out)
+{
+    const struct sim_trainer *trainer = &sim->trainer[t];
+    out->count = 0;
+    for (size_t i = trainer->kept_count; sim->shared_disk && i-- > 0;) {
+        struct msg_ck_entry *entry = &out->at[out->count++];
+        memset(entry, 0, sizeof *entry);
+        snprintf(entry->ck, sizeof entry->ck, "t%zu/%llu-%u", t,
+                 (unsigned long long)trainer->kept[i].step, (unsigned)trainer->kept[i].inc);
+        entry->step = trainer->kept[i].step;
+        entry->manifest_hash = trainer->kept[i].mh;
+        entry->last = entry->step == trainer->steps;
+    }
+}
+
+static inline void
+sim_no_answer(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    int64_t now = sim->now + self->leap;
+    self->busy = false;
+    self->question.number = 0; // what comes later is too late
+    switch (action->what) {
+    case AGENDA_LIST:
+        self->up[action->trainer] = false;
+        sim_read_folder(sim, action->trainer, action->waiting);
+        agenda_listed(self->agenda, false);
+        break;
+    case AGENDA_TELL:
+        self->up[action->trainer] = false;
+        agenda_answer(self->agenda, AGENDA_NO, NULL, now);
+        break;
+    default: // a trainer that is away grants everything
+        agenda_answer(self->agenda, AGENDA_YES, NULL, now);
+    }
+}
+
+static inline void
+sim_answered(struct sim *sim, size_t e, const struct sim_letter *answer)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_trainer *trainer = &sim->trainer[self->asked];
+    struct agenda_action action;
+    if (!self->busy || answer->number != self->question.number)
+        return; // an older question's
+    agenda_next(self->agenda, &action);
+    self->busy = false;
+    self->question.number = 0;
+    if (answer->what != AGENDA_LIST) {
+        if (answer->what == AGENDA_TELL && answer->yes) {
+            bool durable = false;
+            for (size_t i = 0; i < trainer->journal_count; i++)
+                durable |= strcmp(trainer->journal[i].ck, self->question.ck) == 0 &&
+                           trainer->journal[i].kind == action.kind;
+            SIM_CHECK(sim, durable, "D5: the result of %s was taken and is on no disk",
+                      self->question.ck);
+        }
+        agenda_answer(self->agenda, answer->yes ? AGENDA_YES : AGENDA_NO, NULL,
+                      sim->now + self->leap);
+        return;
+    }
+    self->up[action.trainer] = true;
+    action.waiting->count = 0;
+    for (size_t i = answer->count; i-- > 0;) {
+        const struct sim_listed *listed = &answer->at[i];
+        SIM_CHECK(sim, sim_was_durable(trainer, listed->step, listed->mh),
+                  "D5: %s is listed and was never durable", listed->ck);
+        if (listed->done)
+            continue;
+        struct msg_ck_entry *entry = &action.waiting->at[action.waiting->count++];
+        memset(entry, 0, sizeof *entry);
+        snprintf(entry->ck, sizeof entry->ck, "%s", listed->ck);
+        entry->step = listed->step;
+        entry->manifest_hash = listed->mh;
+        entry->last = listed->last;
+    }
+    agenda_listed(self->agenda, true);
+}
+
+// ---- files
+
+static inline void
+sim_start_fetch(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_shelf *shelf = &self->shelf;
+    size_t t = action->trainer;
+    static struct texts names;
+    names.count = SIM_FILES;
+    for (size_t i = 0; i < SIM_FILES; i++)
+        snprintf(names.at[i], TEXT_BYTES, "%s", sim_files[i]);
+    if (!self->fetch[t]) {
+        struct blobclient_settings set = blobclient_presets;
+        set.link.me.role = ROLE_EVALUATOR;
+        set.link.me.inst = (struct hash128){self->instance, 3};
+        snprintf(set.link.me.name, sizeof set.link.me.name, "e%zu", e);
+        set.window = 2 * SIM_CHUNK;
+        set.seed = sim_u64(sim);
+        SIM_CHECK(sim, blobclient_new(&self->fetch[t], &set) == STATUS_OK, "%s", status_words());
+    }
+    uint64_t mh = action->entry->manifest_hash;
+    if (shelf->mh != mh) { // whatever else lies there is removed
+        memset(shelf->written, 0, sizeof shelf->written);
+        shelf->mh = mh;
+    }
+    blobclient_start(self->fetch[t], action->entry->ck, mh, &names, 1 << 20);
+    self->gained = 0;
+    self->gained_at = sim->now + self->leap;
+    self->busy = true;
+}
+
+static inline void
+sim_say_up(struct sim *sim, size_t e, size_t t, const struct sim_letter *letter)
+{
+    sim_post(sim, letter, EVENT_BLOB_UP, t, e, &sim->evaluator[e].last_up[t]);
+}
+
+static inline void
+sim_drive_fetch(struct sim *sim, size_t e, size_t t)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_shelf *shelf = &self->shelf;
+    int64_t now = sim->now + self->leap;
+    static struct sim_letter letter;
+    static struct blobclient_action action;
+    struct blobclient_view view;
+    blobclient_look(self->fetch[t], &view);
+    if (view.state == BLOBCLIENT_PLANNING) {
+        for (size_t i = 0; i < SIM_FILES; i++) {
+            if (shelf->written[i])
+                blobclient_has(self->fetch[t], shelf->bytes[i], shelf->written[i]);
+            if (shelf->written[i] < sim_file_bytes(shelf->mh, i))
+                break;
+        }
+        blobclient_ready(self->fetch[t]);
+    }
+    while (blobclient_next(self->fetch[t], now, &action) != BLOBCLIENT_NOTHING) {
+        memset(&letter, 0, offsetof(struct sim_letter, at));
+        switch (action.what) {
+        case BLOBCLIENT_CONNECT:
+            self->socket[t] = ++sim->sockets;
+            self->last_up[t] = self->last_down[t] = 0;
+            continue;
+        case BLOBCLIENT_SHUT:
+            self->socket[t] = 0;
+            continue;
+        case BLOBCLIENT_REWIND:
+            shelf->written[action.file] = 0;
+            continue;
+        case BLOBCLIENT_SAY:
+            letter.type = action.message.type;
+            letter.small = action.message;
+            break;
+        case BLOBCLIENT_OPEN:
+            letter.type = MESSAGE_OPEN;
+            letter.lk = action.open->lk;
+            letter.open_i = action.open->i;
+            letter.ttl_s = action.open->ttl_s;
+            snprintf(letter.ck, sizeof letter.ck, "%.31s", action.open->ck);
+            break;
+        case BLOBCLIENT_WANT:
+            letter.type = MESSAGE_WANT;
+            letter.want = action.want;
+            break;
+        case BLOBCLIENT_CLOSE:
+            letter.type = MESSAGE_CLOSE;
+            letter.close = action.close;
+            break;
+        case BLOBCLIENT_NOTHING:
+            break;
+        }
+        if (self->socket[t])
+            sim_say_up(sim, e, t, &letter);
+    }
+}
+
+static inline void
+sim_take_blob(struct sim *sim, size_t e, size_t t, const struct sim_letter *letter)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_shelf *shelf = &self->shelf;
+    struct blobclient *client = self->fetch[t];
+    int64_t now = sim->now + self->leap;
+    static struct msg_opened opened;
+    size_t file;
+    uint64_t at;
+    if (letter->type == MESSAGE_OPENED) {
+        memset(&opened, 0, sizeof opened);
+        opened.r = letter->open_i;
+        opened.fd = letter->handle;
+        opened.manifest_hash = letter->mh;
+        opened.count = SIM_FILES;
+        for (size_t i = 0; i < SIM_FILES; i++) {
+            snprintf(opened.at[i].name, sizeof opened.at[i].name, "%s", sim_files[i]);
+            opened.at[i].bytes = sim_file_bytes(letter->mh, i);
+            opened.at[i].hash = sim_file_hash(letter->mh, i);
+            opened.bytes += opened.at[i].bytes;
+        }
+        blobclient_opened(client, &opened, now);
+    } else if (letter->type == MESSAGE_CHUNK) {
+        if (blobclient_chunk(client, &letter->chunk, letter->payload, letter->chunk.bytes, now,
+                             &file, &at)) {
+            SIM_CHECK(sim, file < SIM_FILES && at == shelf->written[file],
+                      "E1: a chunk at %llu of file %zu, which has %llu bytes",
+                      (unsigned long long)at, file, (unsigned long long)shelf->written[file]);
+            memcpy(shelf->bytes[file] + at, letter->payload, letter->chunk.bytes);
+            shelf->written[file] += letter->chunk.bytes;
+            blobclient_wrote(client, &letter->chunk, letter->payload);
+            sim->fetched += letter->chunk.bytes;
+        }
+    } else {
+        blobclient_small(client, &letter->small, now);
+    }
+}
+
+// True: the fetch is over, and the agenda has its answer.
+static inline bool
+sim_fetch_over(struct sim *sim, size_t e, size_t t)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct blobclient_view view;
+    int64_t now = sim->now + self->leap;
+    blobclient_look(self->fetch[t], &view);
+    if (view.verified != self->gained) {
+        self->gained = view.verified;
+        self->gained_at = now;
+    }
+    enum agenda_answer answer = AGENDA_YES;
+    if (view.state == BLOBCLIENT_GONE || view.state == BLOBCLIENT_FAILED)
+        answer = AGENDA_TROUBLE;
+    else if (view.state != BLOBCLIENT_DONE && now - self->gained_at >= PATIENCE_MS)
+        answer = AGENDA_LATER;
+    else if (view.state != BLOBCLIENT_DONE)
+        return false;
+    if (answer == AGENDA_YES)
+        for (size_t i = 0; i < SIM_FILES; i++) {
+            uint64_t bytes = sim_file_bytes(self->shelf.mh, i);
+            SIM_CHECK(sim,
+                      self->shelf.written[i] == bytes &&
+                          hash64(self->shelf.bytes[i], bytes) == sim_file_hash(self->shelf.mh, i),
+                      "E2: a fetch ends with other bytes than the checkpoint's");
+        }
+    self->busy = false;
+    agenda_answer(self->agenda, answer, view.words, now);
+    if (answer != AGENDA_YES) {
+        blobclient_fail(self->fetch[t], "");
+        sim_drive_fetch(sim, e, t);
+    }
+    return true;
+}
+
+// ---- evaluations
+
+static inline void
+sim_start_run(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    unsigned char files[SIM_FILES][SIM_FILE];
+    uint64_t mh = action->entry->manifest_hash;
+    if (self->direct) {
+        for (size_t i = 0; i < SIM_FILES; i++)
+            sim_file(files[i], mh, i);
+        self->value = sim_score(files, mh, action->kind);
+    } else {
+        SIM_CHECK(sim, self->shelf.mh == mh, "E2: another checkpoint lies on the shelf");
+        self->value = sim_score(self->shelf.bytes, mh, action->kind);
+    }
+    self->busy = true;
+    self->busy_until = sim->now + self->leap + 1 + (int64_t)sim_below(sim, 3000);
+}
+
+// False: it died of it.
+static inline bool
+sim_end_run(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    const struct msg_ck_entry *entry = action->entry;
+    struct sim_record *record = sim_record(sim, e, action->trainer, entry->step, action->kind);
+    if (sim_is_killer(sim, entry->manifest_hash)) {
+        sim->kills++;
+        sim_kill_evaluator(sim, e, false);
+        return false;
+    }
+    bool sound = !sim_is_bad(sim, entry->manifest_hash) && !sim_disk_fails(sim);
+    if (sound && sim->plant != PLANT_TELL_FIRST) {
+        record->mh = entry->manifest_hash;
+        record->value = self->value;
+        record->failure_mh = 0;
+        SIM_CHECK(sim, record->value == sim_truth(record->mh, record->kind),
+                  "E2: a result is kept under the manifest of another checkpoint");
+        sim->evaluated++;
+    }
+    record->begun = 0;
+    self->busy = false;
+    agenda_answer(self->agenda, sound ? AGENDA_YES : AGENDA_TROUBLE, "it went wrong",
+                  sim->now + self->leap);
+    return true;
+}
+
+static inline void
+sim_look(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    uint64_t mh = action->entry->manifest_hash;
+    int64_t now = sim->now + self->leap;
+    const struct sim_record *record =
+        sim_record(sim, e, action->trainer, action->entry->step, action->kind);
+    if (record->mh == mh || (record->mh && sim->plant == PLANT_OTHER_MANIFEST))
+        agenda_looked(self->agenda, AGENDA_YES, 0, NULL, now);
+    else if (record->failure_mh == mh)
+        agenda_known_failure(self->agenda, "as recorded");
+    else
+        agenda_looked(self->agenda, AGENDA_NO,
+                      record->begun_mh == mh && sim->plant != PLANT_FORGET_ATTEMPTS ? record->begun
+                                                                                    : 0,
+                      NULL, now);
+}
+
+static inline void
+sim_begin(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_record *record =
+        sim_record(sim, e, action->trainer, action->entry->step, action->kind);
+    bool fails = sim_disk_fails(sim);
+    SIM_CHECK(sim, action->attempts <= SIM_ATTEMPTS || sim->plant == PLANT_FORGET_ATTEMPTS,
+              "E1: attempt %u of %d is begun", action->attempts, SIM_ATTEMPTS);
+    if (!fails) {
+        record->begun = action->attempts;
+        record->begun_mh = action->entry->manifest_hash;
+    }
+    agenda_answer(self->agenda, fails ? AGENDA_TROUBLE : AGENDA_YES, "the disk is full",
+                  sim->now + self->leap);
+}
+
+static inline void
+sim_give_up(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct sim_record *record =
+        sim_record(sim, e, action->trainer, action->entry->step, action->kind);
+    SIM_CHECK(sim, action->attempts >= SIM_ATTEMPTS, "E1: given up after %u attempts",
+              action->attempts);
+    if (sim_disk_fails(sim))
+        sim->unrecorded++;
+    else
+        record->failure_mh = action->entry->manifest_hash;
+    agenda_answer(self->agenda, AGENDA_YES, NULL, sim->now + self->leap);
+}
+
+// Begins one action; many are over at once.
+static inline void
+sim_begin_action(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    int64_t now = sim->now + self->leap;
+    const struct msg_ck_entry *entry = action->entry;
+    bool up = self->up[action->trainer];
+    switch (action->what) {
+    case AGENDA_LIST:
+        sim_question(sim, e, action, up ? ASK_MS : ASK_FIRST_MS);
+        break;
+    case AGENDA_PLAN:
+        agenda_planned(self->agenda, entry->step % 3 == 0 || entry->last ? 3 : 1);
+        break;
+    case AGENDA_LOOK:
+        sim_look(sim, e, action);
+        break;
+    case AGENDA_CLAIM:
+    case AGENDA_UNCLAIM:
+        if (up)
+            sim_question(sim, e, action, 3000);
+        else
+            agenda_answer(self->agenda, AGENDA_YES, NULL, now);
+        break;
+    case AGENDA_REACH:
+        self->direct = sim->shared_disk && sim_on_disk(&sim->trainer[action->trainer], entry->step,
+                                                       entry->manifest_hash);
+        if (self->direct)
+            agenda_answer(self->agenda, AGENDA_YES, NULL, now);
+        else if (!up)
+            agenda_answer(self->agenda, sim->shared_disk ? AGENDA_TROUBLE : AGENDA_LATER, "gone",
+                          now);
+        else
+            sim_start_fetch(sim, e, action);
+        break;
+    case AGENDA_BEGIN:
+        sim_begin(sim, e, action);
+        break;
+    case AGENDA_RUN:
+        sim_start_run(sim, e, action);
+        break;
+    case AGENDA_RECORD:
+        sim_give_up(sim, e, action);
+        break;
+    case AGENDA_TELL:
+        if (up)
+            sim_question(sim, e, action, TELL_MS);
+        else
+            agenda_answer(self->agenda, AGENDA_NO, NULL, now);
+        break;
+    case AGENDA_DROP:
+        memset(&self->shelf, 0, sizeof self->shelf);
+        agenda_answer(self->agenda, AGENDA_YES, NULL, now);
+        break;
+    case AGENDA_REST:
+        self->busy = true;
+        self->busy_until = now + action->rest_ms;
+        break;
+    }
+}
+
+// Goes on with the action under way. True: it is over.
+static inline bool
+sim_continue(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    int64_t now = sim->now + self->leap;
+    struct agenda_action renewal;
+    if (agenda_renews(self->agenda, now, &renewal) && self->up[renewal.trainer]) {
+        struct sim_letter letter = {.what = AGENDA_CLAIM, .ttl_s = renewal.ttl_s};
+        snprintf(letter.ck, sizeof letter.ck, "%.31s", renewal.entry->ck);
+        sim_post(sim, &letter, EVENT_ASK, renewal.trainer, e, &self->last_up[renewal.trainer]);
+    }
+    switch (action->what) {
+    case AGENDA_REST:
+        if (now < self->busy_until && !self->announced)
+            return false;
+        self->busy = self->announced = false;
+        agenda_answer(self->agenda, AGENDA_YES, NULL, now);
+        return true;
+    case AGENDA_RUN:
+        return now >= self->busy_until && sim_end_run(sim, e, action);
+    case AGENDA_REACH:
+        sim_drive_fetch(sim, e, action->trainer);
+        return sim_fetch_over(sim, e, action->trainer);
+    default:
+        if (now >= self->ask_until) {
+            sim_no_answer(sim, e, action);
+            return true;
+        }
+        if (now >= self->ask_again)
+            sim_put_question(sim, e);
+        return false;
+    }
+}
+
+static inline int64_t
+sim_evaluator_wake(struct sim *sim, size_t e, const struct agenda_action *action)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    int64_t now = sim->now + self->leap, wake;
+    switch (action->what) {
+    case AGENDA_REST:
+        return self->busy_until;
+    case AGENDA_RUN:
+        wake = now + 2000; // a claim may have to be renewed
+        return self->busy_until < wake ? self->busy_until : wake;
+    case AGENDA_REACH:
+        wake = blobclient_wake(self->fetch[action->trainer]);
+        SIM_CHECK(sim, wake > now, "L5: evaluator %zu would wake at once for nothing", e);
+        return wake < now + 1000 ? wake : now + 1000;
+    default:
+        return self->ask_again < self->ask_until ? self->ask_again : self->ask_until;
+    }
+}
+
+static inline void
+sim_run_evaluator(struct sim *sim, size_t e)
+{
+    struct sim_evaluator *self = &sim->evaluator[e];
+    struct agenda_action action;
+    for (int turns = 0;; turns++) {
+        SIM_CHECK(sim, turns < 2000, "L5: evaluator %zu does not rest", e);
+        agenda_next(self->agenda, &action);
+        if (!self->busy)
+            sim_begin_action(sim, e, &action);
+        else if (!sim_continue(sim, e, &action))
+            break;
+    }
+    if (!self->agenda)
+        return; // it died of it
+    int64_t wake = sim_evaluator_wake(sim, e, &action) - self->leap;
+    wake = wake > sim->now ? wake : sim->now + 1;
+    if (wake != self->wake_at) {
+        self->wake_at = wake;
+        struct sim_event event = {
+            .at = wake, .kind = EVENT_WAKE_EVALUATOR, .evaluator = e, .instance = self->instance};
+        sim_schedule(sim, &event);
+    }
+}
+
+#endif
