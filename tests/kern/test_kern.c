@@ -1,149 +1,7 @@
 // Every kernel of every backend against `ref`, at sizes that straddle each edge, between fences,
 // and with one thread and two giving the same bits. The checks grow from KERN_LIST: a new kernel
 // does not compile here until it has its check_.
-#include "lib/kern/gemm.h"
-#include "lib/kern/kern.h"
-
-#include "lib/base/rng.h"
-
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-// The three runs of a check: the oracle, and the fast one twice.
-enum { REF, ONE, TWO, RUNS };
-static const struct kern *kern;
-
-static bool
-begin(size_t run)
-{
-    kern = run == REF ? &kern_ref : &kern_cpu;
-    gemm_threads(run == TWO ? 2 : 1);
-    return true;
-}
-#define EACH(run) for (size_t run = 0; run < RUNS && begin(run); run++)
-
-// Memory between fences; one check's worth, checked and given back by `fences_hold`.
-enum { FENCE = 16, FENCED = 96 };
-static struct {
-    float *memory;
-    size_t count;
-} fenced[FENCED];
-static size_t fenced_count;
-static uint64_t drawn;
-
-static float *
-floats(size_t count)
-{
-    assert_true(fenced_count < FENCED);
-    float *memory = aligned_alloc(64, ((count + 2 * FENCE) * sizeof(float) + 63) / 64 * 64);
-    assert_non_null(memory);
-    fenced[fenced_count].memory = memory;
-    fenced[fenced_count++].count = count;
-    for (size_t i = 0; i < count + 2 * FENCE; i++)
-        memory[i] = -77777.0f;
-    return memory + FENCE;
-}
-
-static void
-fences_hold(void)
-{
-    for (size_t n = 0; n < fenced_count; n++) {
-        const float *memory = fenced[n].memory, *end = memory + FENCE + fenced[n].count;
-        for (size_t i = 0; i < FENCE; i++)
-            assert_true(memory[i] <= -77777.0f && end[i] <= -77777.0f);
-        free(fenced[n].memory);
-    }
-    fenced_count = 0;
-}
-
-static struct mat
-fresh(size_t rows, size_t cols)
-{
-    return (struct mat){floats(rows * cols), rows, cols};
-}
-
-static float
-uniform(void)
-{
-    uint32_t words[4];
-    rng_words(words, 2024, 99, 0, drawn++);
-    return rng_uniform(words[0]);
-}
-
-static float
-normal(void)
-{
-    float sum = 0;
-    for (int i = 0; i < 6; i++)
-        sum += uniform();
-    return (sum - 3) * 1.4f;
-}
-
-static struct mat
-given(size_t rows, size_t cols)
-{
-    struct mat m = fresh(rows, cols);
-    for (size_t i = 0; i < rows * cols; i++)
-        m.at[i] = normal();
-    return m;
-}
-
-// Features: a share of them on; some latents sleep, some are twins.
-static struct mat
-features(size_t B, size_t k, float share)
-{
-    struct mat f = fresh(B, k);
-    for (size_t b = 0; b < B; b++)
-        for (size_t i = 0; i < k; i++)
-            f.at[b * k + i] = uniform() < share && i % 11 != 5 ? 0.1f + uniform() : 0;
-    for (size_t b = 0; b < B && k > 3; b++)
-        f.at[b * k + 3] = f.at[b * k] * 2;
-    return f;
-}
-
-static struct mat
-copy(struct mat m)
-{
-    struct mat other = fresh(m.rows, m.cols);
-    memcpy(other.at, m.at, mat_count(m) * sizeof(float));
-    return other;
-}
-
-static struct scratch
-scratch(size_t B, size_t d, size_t k)
-{
-    size_t bytes = kern->scratch_bytes(B, d, k);
-    struct scratch tmp = {floats(bytes / sizeof(float)), bytes / sizeof(float) * sizeof(float)};
-    return tmp;
-}
-
-static void
-near(double got, double want, double eps, const char *what)
-{
-    if (!(fabs(got - want) <= eps * (1 + fabs(want))))
-        fail_msg("%s: got %.9g, wanted %.9g", what, got, want);
-}
-
-static void
-agree(const struct mat *m, double eps, const char *what)
-{
-    for (size_t i = 0; i < mat_count(m[REF]); i++)
-        near((double)m[ONE].at[i], (double)m[REF].at[i], eps, what);
-    assert_memory_equal(m[ONE].at, m[TWO].at, mat_count(m[ONE]) * sizeof(float));
-}
-
-static void
-agree_numbers(const double *value, double eps, const char *what)
-{
-    near(value[ONE], value[REF], eps, what);
-    assert_memory_equal(&value[ONE], &value[TWO], sizeof *value);
-}
+#include "tests/kern/fenced.h"
 
 struct shape {
     size_t B, d, k;
@@ -236,16 +94,6 @@ check_relu(struct shape s)
     }
     agree(f, 0, "relu");
     agree(same, 0, "relu in place");
-}
-
-// Values with many ties.
-static struct mat
-coarse(size_t B, size_t k)
-{
-    struct mat z = given(B, k);
-    for (size_t i = 0; i < mat_count(z); i++)
-        z.at[i] = roundf(z.at[i] * 4) / 4;
-    return z;
 }
 
 static void
@@ -589,14 +437,6 @@ theta_in_a_gap(struct mat f)
     return (float)theta;
 }
 
-static struct mat
-unit_directions(size_t k, size_t d)
-{
-    struct mat w = given(k, d);
-    kern_ref.unit_rows(w);
-    return w;
-}
-
 static void
 check_rivalry(struct shape s, bool listed, bool through)
 {
@@ -726,135 +566,6 @@ competition_is_right_across_tiles(void **unused)
     }
 }
 
-static void
-nothing_competes_beyond_a_cosine_of_one(void **unused)
-{
-    (void)unused;
-    struct mat f = features(64, 65, 0.5f), w = unit_directions(65, 7);
-    struct rivals rivals = {f, w, 1.5f, 1, false};
-    EACH(run)
-    {
-        struct mat gw = fresh(65, 7), gf = fresh(64, 65), none = {0};
-        memset(gw.at, 0, mat_count(gw) * sizeof(float));
-        struct rivalry found = kern->compete(gw, gf, none, &rivals, scratch(64, 7, 65));
-        near(found.loss + found.pairs, 0, 0, "loss beyond 1");
-        near(kern->square_sum(gw), 0, 0, "gradient beyond 1");
-    }
-    fences_hold();
-}
-
-static void
-competition_in_less_scratch_is_the_same(void **unused)
-{
-    (void)unused;
-    struct mat f = features(40, 600, 0.2f), w = unit_directions(600, 9), gw[2];
-    struct rivals rivals = {f, w, 0.3f, 1, false};
-    begin(TWO);
-    size_t two = kern->scratch_bytes(40, 9, 600);
-    begin(ONE);
-    size_t one = kern->scratch_bytes(40, 9, 600);
-    assert_true(one < two);
-    begin(TWO);
-    for (int n = 0; n < 2; n++) {
-        gw[n] = fresh(600, 9);
-        memset(gw[n].at, 0, mat_count(gw[n]) * sizeof(float));
-        struct mat gf = fresh(40, 600), none = {0};
-        size_t bytes = n ? one : two;
-        kern->compete(gw[n], gf, none, &rivals, (struct scratch){floats(bytes / 4), bytes});
-    }
-    assert_memory_equal(gw[0].at, gw[1].at, mat_count(gw[0]) * sizeof(float));
-    fences_hold();
-}
-
-// Large enough for the floors that spare most values a second look, and inputs that mislead them.
-static void
-selections_are_exact_whatever_floor_was_guessed(void **unused)
-{
-    (void)unused;
-    enum { ROWS = 300, COLS = 200, WIDE = 2100 };
-    for (int way = 0; way < 4; way++) {
-        struct mat z = way == 1 ? coarse(ROWS, COLS) : given(ROWS, COLS), f[RUNS];
-        double least[RUNS];
-        for (size_t n = 0; n < mat_count(z); n++) {
-            bool sampled = n / COLS % 32 == 0;
-            if (way == 2) // the sample sees only large values
-                z.at[n] = fabsf(z.at[n]) * (sampled ? 1000 : 1);
-            if (way == 3) // or next to nothing
-                z.at[n] = sampled ? -1 : z.at[n];
-        }
-        EACH(run)
-        {
-            f[run] = fresh(ROWS, COLS);
-            least[run] = (double)kern->batchtopk(f[run], z, 400, scratch(ROWS, 1, COLS));
-        }
-        agree(f, 0, "batchtopk");
-        agree_numbers(least, 0, "the least value kept");
-        fences_hold();
-    }
-    for (int way = 0; way < 4; way++) {
-        struct mat z = way == 1 ? coarse(3, WIDE) : given(3, WIDE), f[RUNS];
-        for (size_t n = 0; n < mat_count(z) && way >= 2; n++)
-            z.at[n] = way == 2 ? (n % 32 == 5 ? 1 : -1) : n % 200 < 30 ? 1 + z.at[n] : -1;
-        EACH(run)
-        {
-            f[run] = fresh(3, WIDE);
-            kern->topk(f[run], z, 30, scratch(3, 1, WIDE));
-        }
-        agree(f, 0, "topk");
-        fences_hold();
-    }
-}
-
-static void
-ties_go_to_the_lower_index(void **unused)
-{
-    (void)unused;
-    EACH(run)
-    {
-        struct mat z = {(float[]){1, 2, 2, 2, -1, 2}, 1, 6}, f = fresh(1, 6);
-        kern->topk(f, z, 2, scratch(1, 1, 6));
-        assert_memory_equal(f.at, ((float[]){0, 2, 2, 0, 0, 0}), 6 * sizeof(float));
-        struct mat batch = {(float[]){1, 2, 3, 2, 2, 2}, 2, 3}, g = fresh(2, 3);
-        float least = kern->batchtopk(g, batch, 3, scratch(2, 1, 3));
-        assert_memory_equal(g.at, ((float[]){0, 2, 3, 2, 0, 0}), 6 * sizeof(float));
-        near((double)least, 2, 0, "least");
-    }
-    fences_hold();
-}
-
-static void
-devices_are_known_or_refused(void **unused)
-{
-    (void)unused;
-    const struct kern *got;
-    assert_int_equal(kern_open(&got, "auto", "t"), STATUS_OK);
-    assert_ptr_equal(got, &kern_cpu);
-    assert_int_equal(kern_open(&got, "ref", "t"), STATUS_OK);
-    assert_ptr_equal(got, &kern_ref);
-    assert_int_equal(kern_open(&got, "cuda:0", "run.yaml:3"), STATUS_CONFIG);
-    assert_string_equal(status_words(),
-                        "run.yaml:3: device is 'cuda:0', but this program was built without CUDA");
-    assert_int_equal(kern_open(&got, "gpu", "run.yaml:3"), STATUS_CONFIG);
-    assert_null(got);
-}
-
-static void
-sizes_that_do_not_fit_are_noticed(void **unused)
-{
-    (void)unused;
-    size_t bytes;
-    assert_false(active_bytes(&bytes, 1, SIZE_MAX, 1));
-    assert_false(active_bytes(&bytes, 1u << 20, 1u << 20, SIZE_MAX));
-    assert_int_equal(bytes, SIZE_MAX);
-    assert_int_equal(kern_ref.scratch_bytes(SIZE_MAX / 2, 1, 8), SIZE_MAX);
-    assert_int_equal(kern_cpu.scratch_bytes(1, 1, SIZE_MAX / 4), SIZE_MAX);
-    assert_null(kern_take(SIZE_MAX - 5));
-    float *at = kern_take(5 << 20);
-    assert_non_null(at);
-    assert_true((uintptr_t)at % 64 == 0 && at[0] == 0 && at[(5 << 18) - 1] == 0);
-    kern_give(at);
-}
-
 int
 main(void)
 {
@@ -881,12 +592,6 @@ main(void)
     }
     const struct CMUnitTest more[] = {
         cmocka_unit_test(competition_is_right_across_tiles),
-        cmocka_unit_test(nothing_competes_beyond_a_cosine_of_one),
-        cmocka_unit_test(competition_in_less_scratch_is_the_same),
-        cmocka_unit_test(selections_are_exact_whatever_floor_was_guessed),
-        cmocka_unit_test(ties_go_to_the_lower_index),
-        cmocka_unit_test(devices_are_known_or_refused),
-        cmocka_unit_test(sizes_that_do_not_fit_are_noticed),
     };
     memcpy(tests + count, more, sizeof more);
     count += sizeof more / sizeof more[0];
