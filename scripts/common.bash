@@ -138,3 +138,49 @@ fetch_debs() {
     mv -f -- "$temp"/*.deb "$into/"
     rm -rf -- "$temp"
 }
+
+# choose_rows SCRIPT OPTIONS ARGUMENT...: the arguments of a script that takes rows of a table. OPTIONS are those with a
+# value, " --accept --out ". Sets accepted, skipped, out, table, profile, list; `usage` and a preset of table are the caller's.
+choose_rows() {
+    local script=$1 options=$2
+    shift 2
+    accepted=() skipped=() out="" list=0
+    while [ $# -gt 0 ]; do
+        case $options in
+        *" $1 "*)
+            [ $# -ge 2 ] && [ -n "$2" ] || die 64 "$1 wants a value"
+            case $1 in
+            --profile) profile=$2 ;;
+            --accept) accepted+=("$2") ;;
+            --skip) skipped+=("$2") ;;
+            --out) out=$2 ;;
+            --sources) table=$2 ;;
+            esac
+            shift
+            ;;
+        *)
+            case $1 in
+            --list) list=1 ;;
+            -h | --help)
+                usage
+                exit 0
+                ;;
+            *) die 64 "unknown argument '$1' ($script --help)" ;;
+            esac
+            ;;
+        esac
+        shift
+    done
+}
+# rows_are_known SCRIPT NOUN COLUMN: every --accept names terms (in that column) and every --skip a row of `rows`.
+rows_are_known() {
+    local script=$1 noun=$2 column=$3 word
+    has() { rows | awk -v c="$1" -v w="$2" '$c == w { found = 1 } END { exit !found }'; }
+    for word in ${accepted[@]+"${accepted[@]}"}; do
+        has "$column" "$word" && [ "$word" != open ] ||
+            die 64 "no $noun has the terms '$word' (known: $(rows | awk -v c="$column" '$c != "open" && !seen[$c]++ { printf "%s%s", s, $c; s = ", " }'))"
+    done
+    for word in ${skipped[@]+"${skipped[@]}"}; do
+        has 1 "$word" || die 64 "no $noun is named '$word' ($script --list)"
+    done
+}

@@ -20,28 +20,8 @@ set -euo pipefail
 export LC_ALL=C TZ=UTC
 part=probe
 
-accepted=() skipped=() out="" table=$scripts/probe/sets.tsv list=0
-while [ $# -gt 0 ]; do
-    case $1 in
-    --accept | --skip | --out | --sources)
-        [ $# -ge 2 ] && [ -n "$2" ] || die 64 "$1 wants a value"
-        case $1 in
-        --accept) accepted+=("$2") ;;
-        --skip) skipped+=("$2") ;;
-        --out) out=$2 ;;
-        --sources) table=$2 ;;
-        esac
-        shift
-        ;;
-    --list) list=1 ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) die 64 "unknown argument '$1' (fetch-probe.sh --help)" ;;
-    esac
-    shift
-done
+table=$scripts/probe/sets.tsv
+choose_rows fetch-probe.sh " --accept --skip --out --sources " "$@"
 [ -r "$table" ] || die 66 "$table: no such table of sets"
 rows() { awk '!/^[#=]/ && NF' "$table"; }
 if [ $list = 1 ]; then
@@ -51,13 +31,7 @@ if [ $list = 1 ]; then
 fi
 
 # --- which texts ----------------------------------------------------------------------------------------
-for word in ${accepted[@]+"${accepted[@]}"}; do
-    rows | awk -v w="$word" '$3 == w { found = 1 } END { exit !found }' && [ "$word" != open ] ||
-        die 64 "no set has the terms '$word' (known: $(rows | awk '$3 != "open" && !seen[$3]++ { printf "%s%s", s, $3; s = ", " }'))"
-done
-for word in ${skipped[@]+"${skipped[@]}"}; do
-    rows | awk -v w="$word" '$1 == w { found = 1 } END { exit !found }' || die 64 "no set is named '$word' (fetch-probe.sh --list)"
-done
+rows_are_known fetch-probe.sh set 3
 # SET LABEL PACKAGES READER FILES
 taken=$(rows | awk -v accepted=" ${accepted[*]-} " -v skipped=" ${skipped[*]-} " '
     NF < 7 { print "?" NR; exit }

@@ -23,29 +23,8 @@ set -euo pipefail
 export LC_ALL=C TZ=UTC
 part=text
 
-profile=quickstart out="" accepted=() skipped=() table=$scripts/text/sources.tsv list=0
-while [ $# -gt 0 ]; do
-    case $1 in
-    --profile | --accept | --skip | --out | --sources)
-        [ $# -ge 2 ] && [ -n "$2" ] || die 64 "$1 wants a value"
-        case $1 in
-        --profile) profile=$2 ;;
-        --accept) accepted+=("$2") ;;
-        --skip) skipped+=("$2") ;;
-        --out) out=$2 ;;
-        --sources) table=$2 ;;
-        esac
-        shift
-        ;;
-    --list) list=1 ;;
-    -h | --help)
-        usage
-        exit 0
-        ;;
-    *) die 64 "unknown argument '$1' (fetch-text.sh --help)" ;;
-    esac
-    shift
-done
+profile=quickstart table=$scripts/text/sources.tsv
+choose_rows fetch-text.sh " --profile --accept --skip --out --sources " "$@"
 [ -r "$table" ] || die 66 "$table: no such table of sources"
 if [ $list = 1 ]; then
     sed -n '/^# source /p; /^#/!p' "$table" | awk '{ l = ""; for (i = 8; i <= NF; i++) l = l " " $i; printf "%-16s%6s %6s  %-25s %s\n", $1 == "#" ? $2 : $1, $1 == "#" ? $3 : $2, $1 == "#" ? $4 : $3, $1 == "#" ? $5 : $4, $1 == "#" ? " licence" : l }'
@@ -59,13 +38,7 @@ open) column=3 ;;
 *) die 64 "unknown profile '$profile' (known: quickstart, open)" ;;
 esac
 rows() { awk '!/^#/ && NF' "$table"; }
-for word in ${accepted[@]+"${accepted[@]}"}; do
-    rows | awk -v w="$word" '$4 == w { found = 1 } END { exit !found }' && [ "$word" != open ] ||
-        die 64 "no source has the terms '$word' (known: $(rows | awk '$4 != "open" && !seen[$4]++ { printf "%s%s", s, $4; s = ", " }'))"
-done
-for word in ${skipped[@]+"${skipped[@]}"}; do
-    rows | awk -v w="$word" '$1 == w { found = 1 } END { exit !found }' || die 64 "no source is named '$word' (fetch-text.sh --list)"
-done
+rows_are_known fetch-text.sh source 4
 mix=$(rows | awk -v column="$column" -v accepted=" ${accepted[*]-} " -v skipped=" ${skipped[*]-} " '
     NF < 8 { print "?" NR; exit }
     index(skipped, " " $1 " ") { next }
