@@ -3,8 +3,11 @@
 #include "front/commands.h"
 #include "front/report_table.h"
 #include "lib/base/flags.h"
+#include "lib/interop/saebench_absorption.h"
 #include "lib/interop/saebench_core.h"
+#include "lib/interop/saebench_probing.h"
 #include "lib/store/checkpoint.h"
+#include "lib/store/failure.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -27,6 +30,7 @@ struct check {
     const char *run;
     size_t problems, notes;
     size_t sound, records, lines, results; // what is well
+    size_t given_up, begun;                // records of evaluations without a result
     uint64_t newest;                       // sound checkpoint; valid when sound > 0
 };
 
@@ -232,16 +236,75 @@ check_metrics(struct check *check, const char *path)
     free(text);
 }
 
+// A result or a record of failure is read whole, and kept nowhere.
+union result {
+    struct core_file core;
+    struct absorption_file absorption;
+    struct probing_file probing;
+    struct failure failure;
+};
+
+static enum status
+read_core(union result *to, const char *path)
+{
+    return saebench_core_read(&to->core, path);
+}
+
+static enum status
+read_absorption(union result *to, const char *path)
+{
+    return saebench_absorption_read(&to->absorption, path);
+}
+
+static enum status
+read_probing(union result *to, const char *path)
+{
+    TRY(saebench_probing_read(&to->probing, path));
+    probing_file_release(&to->probing);
+    return STATUS_OK;
+}
+
+static const struct {
+    const char *folder;
+    enum status (*read)(union result *to, const char *path);
+} kinds[] = {
+    {"/eval/core", read_core},
+    {"/eval/absorption", read_absorption},
+    {"/eval/sparse_probing", read_probing},
+};
+enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+static bool
+ends(const char *text, const char *end)
+{
+    size_t length = strlen(text), tail = strlen(end);
+    return length > tail && strcmp(text + length - tail, end) == 0;
+}
+
 static void
 check_result(struct check *check, const char *path)
 {
-    struct core_file *file = malloc(sizeof *file);
-    if (file && saebench_core_read(file, path) == STATUS_OK)
-        check->results++;
-    else
-        problem(check, file ? status_words() : "no memory",
-                "it counts as none: the evaluator scores that checkpoint again");
-    free(file);
+    bool begun = ends(path, "_begun.json"), given_up = !begun && failure_name(path);
+    union result *to = malloc(sizeof *to);
+    enum status status = to ? STATUS_OK : FAIL(CREATE, "no memory");
+    if (to && (begun || given_up))
+        status = failure_read(&to->failure, path);
+    for (size_t i = 0; to && !begun && !given_up && i < KINDS; i++)
+        if (strstr(path, kinds[i].folder))
+            status = kinds[i].read(to, path);
+    free(to);
+    if (status == STATUS_MISSING) // done with while we looked
+        return;
+    if (status != STATUS_OK) {
+        problem(check, status_words(),
+                begun || given_up ? "it counts as none: the evaluator tries that checkpoint again"
+                                  : "it counts as none: the evaluator scores that checkpoint "
+                                    "again");
+        return;
+    }
+    check->given_up += given_up;
+    check->begun += begun;
+    check->results += !begun && !given_up;
 }
 
 static enum status
@@ -275,7 +338,15 @@ check_run(struct check *check)
     TRY(check_journal(check));
     check_settings(check);
     TRY(each_file(check, "metrics", is_metrics, check_metrics));
-    TRY(each_file(check, "eval/core", is_result, check_result));
+    for (size_t i = 0; i < KINDS; i++)
+        TRY(each_file(check, kinds[i].folder + 1, is_result, check_result));
+    if (check->given_up)
+        note(check, "%s/eval: %zu given up; `osae report` shows why", check->run, check->given_up);
+    if (check->begun)
+        note(check,
+             "%s/eval: %zu going on, or cut off by a crash; the next attempt "
+             "counts them",
+             check->run, check->begun);
     if (check->records == 0 && !check->sound && !check->problems && !check->notes &&
         !check->lines && !check->results)
         return FAIL(MISSING,

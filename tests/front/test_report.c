@@ -5,6 +5,7 @@
 #include "lib/host/meter.h"
 #include "lib/interop/card.h"
 #include "lib/interop/saebench_absorption.h"
+#include "lib/store/failure.h"
 #include "tests/store/training.h"
 
 #include <jansson.h>
@@ -530,6 +531,21 @@ a_sound_folder_is_said_to_be(void **unused)
     says("note: fine/checkpoints: 1 being written or left by a crash (.tmp-*)");
     says("note: fine/metrics/m-000000000061.jsonl: 1 of 61 lines torn by a crash");
     says("fine: sound: 2 sound checkpoints");
+
+    // nor is what an evaluator gave up, or was at when it died
+    const struct failure failure = {.ck = "fine/120-1",
+                                    .run = "fine",
+                                    .kind = "absorption",
+                                    .step = 120,
+                                    .attempts = 3,
+                                    .reason = "no letter"};
+    assert_int_equal(failure_write(scratch_path("fine/eval"), &failure), STATUS_OK);
+    assert_int_equal(failure_begin(scratch_path("fine/eval"), &failure), STATUS_OK);
+    write_absorption("fine", 60, 0.1, "quick");
+    assert_int_equal(osae("fsck fine"), 0);
+    says("note: fine/eval: 1 given up; `osae report` shows why\n");
+    says("note: fine/eval: 1 going on, or cut off by a crash");
+    says(", 3 results\n");
 }
 
 static void
@@ -548,6 +564,8 @@ every_damage_is_a_line_with_its_recovery(void **unused)
     file_put(scratch_path("sick/eval/core/sick_step-000000000060_eval_results.json"), "{}", 2);
     file_put(scratch_path("sick/config.yaml"), "x: y\n", 5);
     flip(scratch_path("sick/journal.jsonl"), 20, 4);
+    write_absorption("sick", 60, 0.1, "quick");
+    flip(scratch_path("sick/eval/absorption/sick_step-000000000060_eval_results.json"), 2, 1);
     assert_int_equal(osae("fsck sick fine"), 65);
     says("sick/metrics/m-000000000001.jsonl:81: is no line of metrics (no whole number `step`); "
          "readers skip it\n");
@@ -557,7 +575,7 @@ every_damage_is_a_line_with_its_recovery(void **unused)
     says("config.yaml:1: ");
     says("; the trainer refuses to start without --salvage");
     says("fine: sound:");
-    complains("sick: is damaged in 6 places\n");
+    complains("sick: is damaged in 7 places\n");
 
     flip(scratch_path("sick/checkpoints/step-000000000060/manifest.json"), 30, 1);
     assert_int_equal(osae("fsck sick"), 65);
