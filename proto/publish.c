@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char *
 topic_letter(enum message_type type)
@@ -48,7 +47,7 @@ publisher_open(struct publisher **out, struct channel *channel, const char *endp
         return FAIL(CREATE, "no memory for the publisher");
     snprintf(p->run, sizeof p->run, "%s", run);
     snprintf(p->group, sizeof p->group, "%s", group);
-    p->inc = inc ? inc : (uint32_t)time(NULL);
+    p->inc = inc ? inc : (uint32_t)(tick_ms() / 100);
     enum status status = codec_new(&p->codec);
     if (status == STATUS_OK)
         status = channel_bind(channel, PORT_PUBLISHER, endpoint, &p->port);
@@ -129,8 +128,10 @@ struct subscriber {
         char topic[WIRE_TOPIC];
         uint32_t inc;
         uint64_t tq;
+        int64_t heard_at;
     } seen[TOPICS_MOST];
     size_t topics;
+    int64_t ghost_ms;
     union {
         struct msg_metric metric;
         struct msg_event event;
@@ -148,6 +149,7 @@ subscriber_open(struct subscriber **out, struct channel *channel, const char *en
     struct subscriber *s = calloc(1, sizeof *s);
     if (!s)
         return FAIL(CREATE, "no memory for a subscriber");
+    s->ghost_ms = SUBSCRIBER_GHOST_MS;
     enum status status = codec_new(&s->codec);
     if (status == STATUS_OK)
         status = channel_connect(channel, PORT_SUBSCRIBER, endpoint, 0, &s->port);
@@ -172,14 +174,22 @@ subscriber_close(struct subscriber **subscriber)
     *subscriber = NULL;
 }
 
+void
+subscriber_ghosts(struct subscriber *subscriber, int64_t silent_ms)
+{
+    subscriber->ghost_ms = silent_ms;
+}
+
 // How many of this topic were missed just before this one, in *lost: numbers are consecutive within
 // an incarnation, and a new one begins at 1. False: a repetition, or an earlier incarnation's
-// ghost.
+// ghost. A lower incarnation is none when the higher one has long been silent: its machine was
+// started anew, and counts from there.
 static bool
 follow(struct subscriber *s, const char *topic, const struct wire_stamp *stamp, uint64_t *lost)
 {
-    *lost = 0;
+    int64_t now = tick_ms();
     size_t i = 0;
+    *lost = 0;
     while (i < s->topics && strcmp(s->seen[i].topic, topic) != 0)
         i++;
     if (i == s->topics) {
@@ -188,11 +198,14 @@ follow(struct subscriber *s, const char *topic, const struct wire_stamp *stamp, 
         snprintf(s->seen[s->topics++].topic, sizeof s->seen[i].topic, "%s", topic);
         s->seen[i].inc = stamp->inc;
         s->seen[i].tq = stamp->tq;
+        s->seen[i].heard_at = now;
         return true; // we came late: what was before was not missed
     }
     bool same = s->seen[i].inc == stamp->inc;
-    if (stamp->inc < s->seen[i].inc || (same && stamp->tq <= s->seen[i].tq) || stamp->tq == 0)
+    bool lower = stamp->inc < s->seen[i].inc && now - s->seen[i].heard_at < s->ghost_ms;
+    if (lower || (same && stamp->tq <= s->seen[i].tq) || stamp->tq == 0)
         return false;
+    s->seen[i].heard_at = now;
     *lost = stamp->tq - (same ? s->seen[i].tq : 0) - 1;
     s->seen[i].inc = stamp->inc;
     s->seen[i].tq = stamp->tq;

@@ -11,7 +11,8 @@
 struct publisher;
 
 // `group` of its metrics: "trainer", "producer", "evaluator". inc: the incarnation; 0 where a
-// process has none: then the second it was started, so that it grows.
+// process has none: then the tenth of a second of its machine's life in which it started, so that
+// it grows, whatever is done to the wall clock.
 CHECKED enum status publisher_open(struct publisher **out, struct channel *channel,
                                    const char *endpoint, const char *run, const char *group,
                                    uint32_t inc);
@@ -41,6 +42,10 @@ struct heard {
 CHECKED enum status subscriber_open(struct subscriber **out, struct channel *channel,
                                     const char *endpoint, const char *prefix);
 void subscriber_close(struct subscriber **subscriber);
+// What is of a lower incarnation than was heard is a ghost's and dropped, until the higher one has
+// been silent for so long (SUBSCRIBER_GHOST_MS): then its machine was started anew.
+enum { SUBSCRIBER_GHOST_MS = 10000 };
+void subscriber_ghosts(struct subscriber *subscriber, int64_t silent_ms);
 // Valid until the next call. What is malformed is skipped.
 bool subscriber_next(struct subscriber *subscriber, struct heard *out);
 

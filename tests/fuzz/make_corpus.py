@@ -228,3 +228,19 @@ put("textfile", "txt", b"\x03" + b"\xef\xbb\xbfplain\r\n\r\ntext \xed\xa0\x80\n"
 raw = lambda b: b"\x28\xb5\x2f\xfd\x20" + bytes([len(b)]) + struct.pack("<I", len(b) << 3 | 1)[:3] + b
 put("textfile", "zst", b"\x00" + raw(lines))
 put("textfile", "zst-twice", b"\x01" + raw(b"one\n\n") + raw(b"two\n"))
+
+# ---- the ring in shared memory: an order (fuzz_shmring.c), then head, stamps, payloads
+def ring(size, slots, slot, right, stride, key, file_bytes, stamp, head, stamps, payload):
+    return (struct.pack("<QHHIQ16sQQ", size, slots, slot, right, stride, key, file_bytes, stamp) + head +
+            b"".join(struct.pack("<Q", s) for s in stamps) + payload)
+
+
+key = bytes(range(16))
+head = b"OSAESHM1" + struct.pack("<QQ", 2, 4096) + key
+put("shmring", "two", ring(100, 2, 1, 3, 4096, key, 0, 9, head, [7, 9], b"rows of a batch"))
+put("shmring", "exact", ring(5000, 3, 0, 2, 8192, key, 8192 + 3 * 8192, 5, b"OSAESHM1" + struct.pack("<QQ", 3, 8192) + key, [5, 0, 6], b"x" * 64))
+put("shmring", "put-right", ring(4096, 4, 65535, 15, 0, key, 0, 1, b"", [1, 2, 3, 2**64 - 1], b""))
+put("shmring", "no-seals", ring(100, 2, 0, 1, 4096, key, 0, 7, head, [7, 9], b""))
+put("shmring", "short-file", ring(100, 2, 0, 2, 4096, key, 12288, 7, head, [7, 9], b""))
+put("shmring", "other-key", ring(100, 2, 0, 3, 4096, b"\xff" * 16, 0, 7, head, [7, 9], b""))
+put("shmring", "other-stride", ring(100, 2, 0, 3, 8192, key, 0, 7, head, [7, 9], b""))

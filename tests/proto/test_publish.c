@@ -162,6 +162,192 @@ a_new_incarnation_begins_anew_and_an_old_one_is_a_ghost(void **unused)
     close_all();
 }
 
+// ---- what each of several subscribers makes of a topic
+
+struct ledger {
+    struct subscriber *subscriber;
+    struct line {
+        char topic[WIRE_TOPIC];
+        uint32_t inc;
+        uint64_t first, next, heard, lost; // of this incarnation; next: the number to come
+    } lines[8];
+    size_t count;
+};
+
+// Every message fits behind the one before it, the difference told as lost.
+static void
+enter(struct ledger *ledger, const struct heard *heard)
+{
+    struct line *line = NULL;
+    for (size_t i = 0; i < ledger->count; i++)
+        if (strcmp(ledger->lines[i].topic, heard->topic) == 0)
+            line = &ledger->lines[i];
+    uint64_t tq = heard->stamp->tq;
+    if (!line) { // we came late, or not: the number says what was before
+        assert_true(ledger->count < 8);
+        line = &ledger->lines[ledger->count++];
+        snprintf(line->topic, sizeof line->topic, "%s", heard->topic);
+        line->inc = heard->stamp->inc;
+        line->first = line->next = tq;
+        assert_int_equal(heard->lost, 0);
+    } else if (line->inc != heard->stamp->inc) { // a restart: from 1, and nothing of before
+        assert_true(heard->stamp->inc > line->inc);
+        line->inc = heard->stamp->inc;
+        line->first = line->next = 1;
+        line->heard = line->lost = 0;
+    }
+    assert_int_equal(tq, line->next + heard->lost);
+    line->next = tq + 1;
+    line->lost += heard->lost;
+    line->heard++;
+}
+
+static const struct line *
+line_of(const struct ledger *ledger, const char *topic)
+{
+    for (size_t i = 0; i < ledger->count; i++)
+        if (strcmp(ledger->lines[i].topic, topic) == 0)
+            return &ledger->lines[i];
+    fail_msg("nothing of %s was heard", topic);
+    return NULL;
+}
+
+// Reads all ledgers until each heard this step of the metrics, of this incarnation.
+static void
+read_to(struct ledger *ledgers, size_t count, uint32_t inc, uint64_t step)
+{
+    int64_t limit = tick_ms() + 20000;
+    for (size_t i = 0; i < count; i++)
+        for (bool there = false; !there;) {
+            struct heard heard;
+            if (tick_ms() > limit)
+                fail_msg("subscriber %zu did not hear step %u of %u", i, (unsigned)step, inc);
+            if (!subscriber_next(ledgers[i].subscriber, &heard)) {
+                publisher_turn(publisher);
+                publish_step(step); // what is told after a gap tells of the gap
+                kit_wait(far, tick_ms() + 20);
+                continue;
+            }
+            enter(&ledgers[i], &heard);
+            there = heard.type == MESSAGE_METRIC && heard.stamp->inc == inc &&
+                    heard.metric->step == step;
+        }
+}
+
+static void
+publish_mixture(uint64_t from, uint64_t to)
+{
+    for (uint64_t step = from; step <= to; step++) {
+        publish_step(step);
+        if (step % 2 == 0)
+            publisher_event(publisher, 1, "even", "%u", (unsigned)step);
+        if (step % 5 == 0)
+            publisher_send(publisher, MESSAGE_BEAT, &beat);
+        publisher_turn(publisher);
+    }
+}
+
+// One that was there from the start, one that comes in the middle, one that sleeps through a flood;
+// then the publisher is started anew: each has the exact sequence of every topic, or knows what it
+// lacks.
+static void
+early_late_and_slow_each_know_their_sequence(void **unused)
+{
+    (void)unused;
+    enum { EARLY, LATE, SLOW, ALL, FLOOD = 30000 };
+    struct ledger *ledgers = calloc(ALL, sizeof *ledgers);
+    char endpoint[WIRE_ENDPOINT];
+    assert_non_null(ledgers);
+    open_all("matrix", 1, "");
+    kit_endpoint(endpoint, "matrix");
+    ledgers[EARLY].subscriber = subscriber;
+    fine(subscriber_open(&ledgers[SLOW].subscriber, far, endpoint, ""));
+    read_to(&ledgers[SLOW], 1, 1, 0);
+    publish_mixture(1, 20);
+    read_to(ledgers, 1, 1, 20);
+    // Nothing was missed by the first, of any topic.
+    assert_int_equal(line_of(&ledgers[EARLY], "m/run/trainer")->lost, 0);
+    assert_true(line_of(&ledgers[EARLY], "e/run")->heard >= 9); // the last may still be on its way
+    assert_int_equal(line_of(&ledgers[EARLY], "e/run")->lost, 0);
+    fine(subscriber_open(&ledgers[LATE].subscriber, far, endpoint, ""));
+    read_to(&ledgers[LATE], 1, 1, 0);
+    publish_mixture(21, 40);
+    read_to(&ledgers[LATE], 1, 1, 40);
+    const struct line *late = line_of(&ledgers[LATE], "m/run/trainer");
+    assert_true(late->first > 21); // it knows that there was something before it
+    assert_int_equal(late->lost, 0);
+    assert_int_equal(late->heard, late->next - late->first);
+    // The slow one is not read while the flood goes over it; the early one is.
+    for (uint64_t step = 41; step <= FLOOD; step++) {
+        struct heard heard;
+        publish_step(step);
+        while (subscriber_next(ledgers[EARLY].subscriber, &heard))
+            enter(&ledgers[EARLY], &heard);
+    }
+    read_to(ledgers, ALL, 1, FLOOD);
+    const struct line *slow = line_of(&ledgers[SLOW], "m/run/trainer");
+    assert_true(slow->lost > 0);
+    assert_int_equal(slow->heard + slow->lost, slow->next - slow->first);
+    // Started anew: everybody begins at 1, and what was published before they heard is lost, known.
+    publisher_close(&publisher);
+    fine(publisher_open(&publisher, channel, endpoint, "run", "trainer", 2));
+    publish_mixture(1, 10);
+    read_to(ledgers, ALL, 2, 11);
+    for (size_t i = 0; i < ALL; i++) {
+        const struct line *line = line_of(&ledgers[i], "m/run/trainer");
+        assert_int_equal(line->inc, 2);
+        assert_int_equal(line->heard + line->lost, line->next - 1);
+    }
+    subscriber_close(&ledgers[LATE].subscriber);
+    subscriber_close(&ledgers[SLOW].subscriber);
+    free(ledgers);
+    close_all();
+}
+
+// A machine that was started anew counts from less; it is a ghost only while the other is heard.
+static void
+a_lower_incarnation_is_heard_when_the_higher_has_gone_silent(void **unused)
+{
+    (void)unused;
+    char endpoint[WIRE_ENDPOINT];
+    struct heard heard;
+    open_all("reboot", 500, "m/");
+    publish_step(10);
+    assert_true(hear(&heard));
+    assert_int_equal(heard.stamp->inc, 500);
+    int64_t silent = tick_ms();
+    kit_endpoint(endpoint, "reboot");
+    publisher_close(&publisher);
+    fine(publisher_open(&publisher, channel, endpoint, "run", "trainer", 3));
+    subscriber_ghosts(subscriber, 700);
+    bool heard_it = false;
+    while (!heard_it && tick_ms() < silent + 10000) {
+        publish_step(8);
+        publisher_turn(publisher);
+        kit_wait(far, tick_ms() + 20);
+        heard_it = subscriber_next(subscriber, &heard);
+    }
+    assert_true(heard_it);
+    assert_true(tick_ms() >= silent + 600);
+    assert_int_equal(heard.stamp->inc, 3);
+    assert_int_equal(heard.lost, heard.stamp->tq - 1);
+    close_all();
+}
+
+// The wall clock has no say in which of two is the later one.
+static void
+without_an_incarnation_the_later_one_is_higher(void **unused)
+{
+    (void)unused;
+    struct heard heard;
+    open_all("anonymous", 0, "m/");
+    publish_step(1);
+    assert_true(hear(&heard));
+    assert_true((int64_t)heard.stamp->inc <= tick_ms() / 100);
+    assert_true((int64_t)heard.stamp->inc > tick_ms() / 100 - 600);
+    close_all();
+}
+
 int
 main(void)
 {
@@ -169,6 +355,9 @@ main(void)
         cmocka_unit_test(every_kind_arrives_as_it_was),
         cmocka_unit_test(a_slow_subscriber_knows_what_it_missed),
         cmocka_unit_test(a_new_incarnation_begins_anew_and_an_old_one_is_a_ghost),
+        cmocka_unit_test(early_late_and_slow_each_know_their_sequence),
+        cmocka_unit_test(a_lower_incarnation_is_heard_when_the_higher_has_gone_silent),
+        cmocka_unit_test(without_an_incarnation_the_later_one_is_higher),
     };
     return cmocka_run_group_tests(tests, kit_begin, kit_end);
 }
