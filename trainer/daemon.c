@@ -1,16 +1,8 @@
-#include "trainer/daemon.h"
+#include "trainer/daemon_inside.h"
 
-#include "config/render.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
-#include "lib/host/descriptors.h"
-#include "lib/host/loop.h"
-#include "lib/host/meter.h"
 #include "lib/host/notify.h"
-#include "proto/control.h"
-#include "proto/publish.h"
-#include "trainer/clerk.h"
-#include "trainer/training.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -19,45 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-enum { SECOND_MS = 1000, WAITING_MOST = 16 };
-
-struct trainer {
-    const struct config *config;
-    const struct settings *set;
-    const struct trainer_options *options;
-    struct loop *loop;
-    struct runfolder *run;
-    struct checkpoint_found found;
-    struct board *board;
-    struct clerk *clerk;
-    struct channel *channel;
-    struct control *control;
-    struct publisher *publisher;
-    struct datafeed *feed;
-    struct training *training;
-    struct meter *meter;
-    struct msg_hello me;
-    const char *state;
-    bool saver_watched, ended, failed;
-    bool gave_up; // on its producers
-    bool hurried; // leaves without waiting for the disk
-    bool held;    // paused by us, because nothing could be saved for too long
-    enum status failure;
-    struct status_note why;
-    int64_t second_at, started_at, saved_at, retry_at;
-    unsigned save_failures;
-    // where the run is, as last told
-    struct place place;
-    struct wire_stream stream;
-    struct step_log log;
-    bool has_log;
-    int64_t met_at;                    // when a producer was last there
-    double step_seconds, wait_seconds; // summed over the steps of this life
-    uint64_t steps_here;
-    // tickets of `checkpoint` commands that wait for their checkpoint
-    uint32_t waiting[WAITING_MOST];
-    size_t waiting_count;
-};
+enum { SECOND_MS = 1000 };
 
 static void
 enter(struct trainer *t, const char *state)
@@ -67,127 +21,6 @@ enter(struct trainer *t, const char *state)
     t->state = state;
     control_state(t->control, state);
     publisher_event(t->publisher, SAY_INFO, "state", "%s at step %" PRIu64, state, t->place.next);
-}
-
-// ---------------------------------------------------------------- opening
-
-static enum status
-freeze_config(struct trainer *t)
-{
-    char path[PATH_BYTES];
-    TRY(path_join(path, runfolder_path(t->run), "config.yaml"));
-    // A run that has begun keeps the settings it began with: what decides the numbers cannot
-    // change, and the check of the trajectory compares with this copy.
-    if (t->found.found && path_exists(path) && !t->options->accept_change)
-        return STATUS_OK;
-    return render_freeze(t->config, path);
-}
-
-static enum status
-open_run(struct trainer *t)
-{
-    const struct settings *set = t->set;
-    char path[PATH_BYTES], folder[PATH_BYTES], environment[128], instance[33];
-    TRY(path_join(path, set->storage.runs, set->run.name));
-    hex128(instance, t->me.inst);
-    snprintf(environment, sizeof environment, "osae-%s %s", OSAE_VERSION, set->trainer.device);
-    struct runfolder_opener opener = {.name = set->run.name,
-                                      .instance = instance,
-                                      .build = OSAE_VERSION,
-                                      .environment = environment,
-                                      .salvage = t->options->salvage};
-    TRY(runfolder_open(&t->run, path, &opener));
-    TRY(path_join(folder, path, "log"));
-    TRY(path_make(folder, 0700));
-    TRY(path_join(folder, path, "log/trainer.jsonl"));
-    TRY(say_open_log(folder));
-    TRY(checkpoint_recover(&t->found, t->run, t->options->from_scratch));
-    if (t->found.found && strcmp(t->found.facts.environment, environment) != 0)
-        say(SAY_WARN,
-            "the run was written in another environment (%s, now %s): the bits may differ",
-            t->found.facts.environment, environment);
-    TRY(freeze_config(t));
-    TRY(board_new(&t->board, set->run.name));
-    TRY(board_read(t->board, t->run));
-    TRY(path_join(folder, path, "metrics"));
-    return meter_open(&t->meter, folder, set->metrics.segment, set->metrics.fsync_ms);
-}
-
-static const struct operation operations[] = {
-    {"status", ROLES_ALL},
-    {"peers", ROLES_ALL},
-    {"pause", 1u << ROLE_ADMIN},
-    {"resume", 1u << ROLE_ADMIN},
-    {"checkpoint", 1u << ROLE_ADMIN},
-    {"stop", 1u << ROLE_ADMIN},
-    {NULL, 0},
-};
-
-static enum status
-open_sockets(struct trainer *t)
-{
-    const struct settings *set = t->set;
-    TRY(channel_new(&t->channel, NULL));
-    channel_io_threads(t->channel, set->data.io_threads);
-    struct control_settings control = {.name = t->me.name,
-                                       .inst = t->me.inst,
-                                       .host = t->me.host,
-                                       .hb_ms = set->net.hb_ms,
-                                       .lease_ms = set->net.lease_ms,
-                                       .operations = operations,
-                                       .lists = true,
-                                       .results = true};
-    TRY(control_open(&t->control, t->channel, set->trainer.ctl, &control));
-    TRY(publisher_open(&t->publisher, t->channel, set->trainer.pub, set->run.name, "trainer",
-                       t->me.inc));
-    struct clerk_settings clerk = {.set = set,
-                                   .run = t->run,
-                                   .board = t->board,
-                                   .control = t->control,
-                                   .publisher = t->publisher,
-                                   .me = &t->me};
-    TRY(clerk_open(&t->clerk, t->channel, &clerk));
-    struct dataclient_settings feed = {.link = link_presets,
-                                       .win = set->data.win,
-                                       .lag = settings_lag(set),
-                                       .onlag = set->pace.mode == SET_PACE_FREERUN ? PACE_DETACH
-                                                                                   : PACE_BLOCK,
-                                       .handover = (enum handover)set->data.xf,
-                                       .group_size = set->pace.group_size,
-                                       .seed = random_seed()};
-    feed.link.me = t->me;
-    feed.link.backoff_cap_ms = set->net.backoff_cap_ms;
-    if (t->found.found)
-        feed.stream = t->found.facts.stream;
-    snprintf(feed.group, sizeof feed.group, "%s", set->pace.group);
-    static struct texts endpoints;
-    endpoints = set->trainer.producers;
-    if (endpoints.count == 0)
-        snprintf(endpoints.at[endpoints.count++], TEXT_BYTES, "%s", set->producer.data);
-    say(SAY_INFO,
-        "bounds: %zu producers, a window of %u batches of at most %.0f MiB, messages of 64 KiB, "
-        "%" PRIu64 " descriptors",
-        endpoints.count, (unsigned)set->data.win, (double)set->data.max_payload / (1 << 20),
-        descriptors_raise());
-    TRY(datafeed_open(&t->feed, t->channel, &endpoints, set->data.max_payload, &feed));
-    loop_add(t->loop, channel_fd(t->channel));
-    return STATUS_OK;
-}
-
-static enum status
-open_training(struct trainer *t)
-{
-    const struct kern *kern;
-    TRY(kern_open(&kern, t->set->trainer.device, "trainer.device"));
-    struct training_settings training = {.config = t->config,
-                                         .kern = kern,
-                                         .run = t->run,
-                                         .found = &t->found,
-                                         .feed = t->feed,
-                                         .accept_change = t->options->accept_change};
-    TRY(training_new(&t->training, &training));
-    loop_add(t->loop, training_fd(t->training));
-    return STATUS_OK;
 }
 
 // ---------------------------------------------------------------- what the compute thread tells
@@ -650,11 +483,7 @@ trainer_run(const struct config *config, const struct trainer_options *options)
     t->started_at = tick_ms();
     enum status status;
     GOTRY(loop_new(&t->loop));
-    GOTRY(hello_fill(&t->me, ROLE_TRAINER, t->set->run.name, t->set->run.name, 0));
-    GOTRY(open_run(t));
-    t->me.inc = runfolder_incarnation(t->run);
-    GOTRY(open_sockets(t));
-    GOTRY(open_training(t));
+    GOTRY(trainer_open(t));
     GOTRY(run(t));
 done:;
     struct status_note why;

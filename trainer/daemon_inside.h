@@ -1,0 +1,58 @@
+// daemon_inside: the state of a trainer's process, and how it comes to be. Only daemon.c, which
+// runs it, and opening.c include this.
+#ifndef TRAINER_DAEMON_INSIDE_H
+#define TRAINER_DAEMON_INSIDE_H
+
+#include "lib/host/loop.h"
+#include "lib/host/meter.h"
+#include "proto/control.h"
+#include "proto/publish.h"
+#include "trainer/clerk.h"
+#include "trainer/daemon.h"
+#include "trainer/training.h"
+
+enum { WAITING_MOST = 16 };
+
+struct trainer {
+    const struct config *config;
+    const struct settings *set;
+    const struct trainer_options *options;
+    struct loop *loop;
+    struct runfolder *run;
+    struct checkpoint_found found;
+    struct board *board;
+    struct clerk *clerk;
+    struct channel *channel;
+    struct control *control;
+    struct publisher *publisher;
+    struct datafeed *feed;
+    struct training *training;
+    struct meter *meter;
+    struct msg_hello me;
+    const char *state;
+    bool saver_watched, ended, failed;
+    bool gave_up; // on its producers
+    bool hurried; // leaves without waiting for the disk
+    bool held;    // paused by us, because nothing could be saved for too long
+    enum status failure;
+    struct status_note why;
+    int64_t second_at, started_at, saved_at, retry_at;
+    unsigned save_failures;
+    // where the run is, as last told
+    struct place place;
+    struct wire_stream stream;
+    struct step_log log;
+    bool has_log;
+    int64_t met_at;                    // when a producer was last there
+    double step_seconds, wait_seconds; // summed over the steps of this life
+    uint64_t steps_here;
+    // tickets of `checkpoint` commands that wait for their checkpoint
+    uint32_t waiting[WAITING_MOST];
+    size_t waiting_count;
+};
+
+// The run's folder and what it left, then sockets, then the training itself: recovery comes before
+// anybody can ask. What was opened stays in *t, on failure too.
+CHECKED enum status trainer_open(struct trainer *t);
+
+#endif
