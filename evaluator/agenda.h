@@ -33,7 +33,7 @@ struct agenda_settings {
     int64_t poll_ms;
 };
 
-// The checkpoints of one trainer that wait for a result, newest first.
+// The checkpoints of one trainer that wait for a result, newest first; `done` ones behind them.
 struct waiting {
     size_t count;
     struct msg_ck_entry at[CK_MOST];

@@ -15,9 +15,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 200, UPSTREAMS_MOST = TEXTS_MOST };
+enum { LOOK_MS = 200, UPSTREAMS_MOST = TEXTS_MOST, SETTLED_MOST = 4 * CK_MOST };
 
 struct follow {
     const struct config *config;
@@ -40,6 +41,8 @@ struct follow {
     struct agenda *agenda;
     struct msg_result result;
     struct failure failure;
+    uint64_t settled[SETTLED_MOST]; // done ones that lack nothing of ours, the last so many
+    size_t settled_count;
     // the checkpoint the agenda is at
     struct subject subject;
     char run[WIRE_NAME], folder[PATH_BYTES], results[PATH_BYTES];
@@ -170,6 +173,50 @@ plain_words(char *out, size_t room, const char *words)
     out[at] = '\0';
 }
 
+static uint64_t
+settled_key(const struct msg_ck_entry *entry)
+{
+    uint64_t parts[2] = {hash64(entry->ck, strlen(entry->ck)), entry->manifest_hash};
+    return hash64(parts, sizeof parts);
+}
+
+static bool
+is_settled(const struct follow *f, const struct msg_ck_entry *entry)
+{
+    uint64_t key = settled_key(entry);
+    size_t n = f->settled_count < SETTLED_MOST ? f->settled_count : SETTLED_MOST;
+    for (size_t i = 0; i < n; i++)
+        if (f->settled[i] == key)
+            return true;
+    return false;
+}
+
+// Of these kinds, those without a result or a recorded failure of our specification. The trainer
+// has been told of the others: a done checkpoint is told of only what is new.
+static unsigned
+lacking(struct follow *f, const struct msg_ck_entry *entry, unsigned kinds)
+{
+    const struct subject *subject = &f->subject;
+    for (size_t i = 0; i < EVALUATIONS; i++) {
+        if (!(kinds >> i & 1))
+            continue;
+        bool found = false;
+        f->finding = (struct finding){.values = &f->result.values};
+        memset(&f->result, 0, sizeof f->result);
+        enum status status =
+            evaluation_find(&found, evaluations[i], f->rows[i], subject, &f->finding);
+        if (status == STATUS_OK && !found)
+            status = failure_find(&found, &f->failure, subject->results, evaluations[i]->kind,
+                                  subject->run, subject->step, subject->mh,
+                                  evaluations[i]->spec(f->rows[i]));
+        if (status == STATUS_OK && found)
+            kinds &= ~(1u << i);
+    }
+    if (kinds == 0)
+        f->settled[f->settled_count++ % SETTLED_MOST] = settled_key(entry);
+    return kinds;
+}
+
 // Which kinds are due of it; none when it has no place here.
 static unsigned
 plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *entry)
@@ -188,6 +235,8 @@ plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *ent
     for (size_t i = 0; i < EVALUATIONS; i++)
         if (f->rows[i] && evaluation_due(evaluations[i], &f->desk, &f->subject))
             kinds |= 1u << i;
+    if (entry->done && kinds)
+        kinds = is_settled(f, entry) ? 0 : lacking(f, entry, kinds);
     return kinds;
 }
 

@@ -37,6 +37,7 @@ struct upstream {
     unsigned failures;
     int64_t retry_at;
     struct msg_cklistr list;
+    struct waiting done; // of a list: what has results
     struct msg_reply reply;
 };
 
@@ -148,6 +149,12 @@ learn(struct upstream *s)
 
 // ---------------------------------------------------------------- lists
 
+static bool
+sees_its_folder(const struct upstream *s)
+{
+    return s->set->eval.fetch == SET_FETCH_AUTO && s->path[0] && path_is_folder(s->path);
+}
+
 static void
 add(struct waiting *out, const struct msg_ck_entry *entry)
 {
@@ -163,16 +170,20 @@ static enum status
 ask_list(struct upstream *s, struct waiting *out)
 {
     struct msg_cklist ask = {.most = CK_MOST};
+    s->done.count = 0;
     do {
         TRY(caller_ask(s->caller, MESSAGE_CKLIST, &ask, MESSAGE_CKLISTR, &s->list,
                        s->up ? ASK_MS : FIRST_MS));
         for (size_t i = 0; i < s->list.count; i++) {
-            if (!s->list.at[i].done)
-                add(out, &s->list.at[i]);
+            add(s->list.at[i].done ? &s->done : out, &s->list.at[i]);
             ask.after = s->list.at[i].step;
         }
     } while (s->list.more && s->list.count > 0);
     learn(s);
+    // Done is what has the results of some specification. Of which, their files tell whom they lie
+    // before; anybody else would do all of it again.
+    for (size_t i = 0; sees_its_folder(s) && i < s->done.count && out->count < CK_MOST; i++)
+        out->at[out->count++] = s->done.at[i];
     return STATUS_OK;
 }
 
@@ -256,12 +267,6 @@ run_of(char run[WIRE_NAME], const struct msg_ck_entry *entry)
     memcpy(run, entry->ck, length);
     run[length] = '\0';
     return STATUS_OK;
-}
-
-static bool
-sees_its_folder(const struct upstream *s)
-{
-    return s->set->eval.fetch == SET_FETCH_AUTO && s->path[0] && path_is_folder(s->path);
 }
 
 enum status

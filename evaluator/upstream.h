@@ -2,7 +2,8 @@
 // their files are, and whom to tell. A trainer that does not answer is a folder, if this machine
 // sees it.
 //
-//   CKLIST ---- up ----> its list: undone ones        results are told
+//   CKLIST ---- up ----> its list: undone ones, and   results are told
+//           |            done ones where it is seen
 //           '-- down --> the folder it named before,  results are files, told when it is back
 //                        or the run's own
 //   files: its folder, if this machine sees it with the announced manifest; else fetched (shelf.h)
@@ -35,7 +36,8 @@ CHECKED enum status upstream_open(struct upstream **out, struct channel *channel
                                   const struct upstream_watch *watch);
 void upstream_close(struct upstream **upstream);
 
-// What waits for a result, newest first. OK also when nobody answers and no folder is seen.
+// What waits for a result, newest first; behind it what is `done` for the trainer but may lack a
+// result of our specification. OK also when nobody answers and no folder is seen.
 CHECKED enum status upstream_list(struct upstream *upstream, struct waiting *out);
 bool upstream_is_up(const struct upstream *upstream); // it answered last time
 const char *upstream_endpoint(const struct upstream *upstream);

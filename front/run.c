@@ -57,7 +57,8 @@ show(struct run *r, bool last)
     snprintf(r->shown, sizeof r->shown, "%s", line);
 }
 
-// Are all steps trained, durable and, where there is an evaluator, scored?
+// Are all steps trained, durable and, where there is an evaluator, scored? The trainer knows whose
+// results it was told of, the evaluator whether these are what the settings ask for now.
 static bool
 complete(struct run *r)
 {
@@ -68,7 +69,8 @@ complete(struct run *r)
     if (!r->evaluates)
         return true;
     return caller_command(r->trainer, "status", NULL, &reply, ASK_MS) == STATUS_OK &&
-           named_get_flag(&reply.data, "evaluated", false);
+           named_get_flag(&reply.data, "evaluated", false) &&
+           strcmp(watch_evaluator_state(r->watch), "idle") == 0;
 }
 
 static enum status

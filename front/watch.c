@@ -185,6 +185,12 @@ watch_trainer_state(const struct watch *watch)
     return watch->state;
 }
 
+const char *
+watch_evaluator_state(const struct watch *watch)
+{
+    return watch->eval_state;
+}
+
 uint64_t
 watch_step(const struct watch *watch)
 {

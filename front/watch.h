@@ -14,8 +14,9 @@ void watch_close(struct watch **watch);
 void watch_turn(struct watch *watch);
 // "step 120/186  65 %  2410 tok/s  loss 103.2  L0 71.3  FVU 0.241  1:12 left"
 void watch_line(const struct watch *watch, char *out, size_t room);
-// The trainer's state as it told last, "" before; and did that process say anything since asked?
+// Their states as they told last, "" before; and did that process say anything since asked?
 const char *watch_trainer_state(const struct watch *watch);
+const char *watch_evaluator_state(const struct watch *watch);
 bool watch_heard(struct watch *watch, const char *process);
 uint64_t watch_step(const struct watch *watch);
 

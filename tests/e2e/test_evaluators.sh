@@ -95,5 +95,17 @@ check "its checkpoints are scored without it" await 60 bash -c "[ \$(ls $work/ru
 (trainer four topk ckpt.every_steps=10 ckpt.keep_last=100 trainer.steps=40 trainer.when_done=stay) & four=$!
 check "and told when it is back" await 40 all_done four || tail -5 "$work/eval-w.log"
 check "none was scored again" [ "$(grep -c 'core: CE score' "$work/eval-w.log")" = "$count" ]
+
+# Other settings than those it was scored with: what is missing of them is made, once, and the older results stay.
+stop $w
+before=$(results four | wc -l)
+(evaluator w storage.runs="$work/runs" run.name=four eval.core_batches=2) & w=$!
+check "a run that has ended is scored by new settings" await 60 bash -c "[ \$(ls $work/runs/four/eval/core/*_eval_results.json | wc -l) = $((2 * count)) ]" || tail -5 "$work/eval-w.log"
+fresh() { [ "$(results four | wc -l)" = $((before + count)) ]; }
+check "and the trainer is told" await 20 fresh
+stop $w
+(evaluator w storage.runs="$work/runs" run.name=four eval.core_batches=2) & w=$!
+sleep 4
+check "and nothing is done or told again" fresh
 stop $w $four $source
 finish

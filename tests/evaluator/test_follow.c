@@ -10,12 +10,15 @@
 #include "lib/interop/saelens.h"
 #include "lib/store/checkpoint.h"
 #include "lib/store/failure.h"
+#include "proto/control.h"
 
 #include <dirent.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -252,6 +255,131 @@ what_a_dead_trainer_left_gets_a_result_or_a_recorded_failure(void **state)
     config_free(&config);
 }
 
+// A trainer that stays when all is done: it lists what lies in its folder, and remembers whose
+// results it was told of.
+struct stayer {
+    char endpoint[PATH_BYTES], checkpoints[200];
+    bool done[FLAWS]; // what it says of each
+    atomic_bool stop, ready;
+    atomic_int lists, told;
+    struct hash128 spec; // of the last result
+    pthread_t thread;
+};
+
+static void
+list_folder(struct msg_cklistr *list, const struct stayer *s)
+{
+    struct checkpoint_list found;
+    struct manifest *manifest = calloc(1, sizeof *manifest);
+    assert_non_null(manifest);
+    memset(list, 0, sizeof *list);
+    snprintf(list->path, sizeof list->path, "%s", s->checkpoints);
+    fine(checkpoint_list(&found, s->checkpoints));
+    for (size_t i = found.count; i-- > 0;) { // oldest first
+        char folder[PATH_BYTES];
+        struct msg_ck_entry *entry = &list->at[list->count++];
+        entry->step = found.steps[i];
+        entry->bytes = 1;
+        entry->done = s->done[entry->step - 10];
+        snprintf(entry->ck, sizeof entry->ck, "gone/%d-1", (int)entry->step);
+        fine(checkpoint_path(folder, s->checkpoints, entry->step));
+        fine(manifest_read(manifest, &entry->manifest_hash, folder));
+    }
+    checkpoint_list_release(&found);
+    free(manifest);
+}
+
+static void *
+stay(void *from)
+{
+    struct stayer *s = from;
+    struct channel *channel;
+    struct control *control;
+    struct msg_hello me;
+    struct msg_cklistr *list = calloc(1, sizeof *list);
+    static const struct operation none[] = {{NULL, 0}};
+    assert_non_null(list);
+    fine(hello_fill(&me, ROLE_TRAINER, "trainer", "gone", 0));
+    fine(channel_new(&channel, NULL));
+    struct control_settings set = {.name = "trainer",
+                                   .inst = me.inst,
+                                   .host = me.host,
+                                   .hb_ms = 2000,
+                                   .lease_ms = 15000,
+                                   .operations = none,
+                                   .lists = true,
+                                   .results = true};
+    fine(control_open(&control, channel, s->endpoint, &set));
+    atomic_store(&s->ready, true);
+    while (!atomic_load(&s->stop)) {
+        struct request request;
+        control_turn(control, tick_ms());
+        while (control_next(control, &request)) {
+            if (request.type == MESSAGE_CKLIST) {
+                list_folder(list, s);
+                control_list(control, request.ticket, list);
+                atomic_fetch_add(&s->lists, 1);
+            } else {
+                if (request.type == MESSAGE_RESULT) {
+                    s->spec = request.result->spec;
+                    s->done[strtoul(request.result->ck + strlen("gone/"), NULL, 10) - 10] = true;
+                    atomic_fetch_add(&s->told, 1);
+                }
+                control_done(control, request.ticket);
+            }
+            control_turn(control, tick_ms());
+        }
+        usleep(2000);
+    }
+    control_close(&control);
+    channel_free(&channel);
+    free(list);
+    return NULL;
+}
+
+// A life of the evaluator until it has nothing to do: how often the trainer was told.
+static int
+live_beside(struct stayer *s, unsigned batches, uint64_t done, uint64_t failed)
+{
+    atomic_store(&s->told, 0);
+    atomic_store(&s->lists, 0);
+    struct config *config = configure(OSAE_TESTS "/golden/README.md", batches);
+    config->set.eval.poll_s = 1;
+    struct follow_view view = live(config, done, failed);
+    assert_int_equal(view.done, done);
+    assert_int_equal(view.failed, failed);
+    assert_true(atomic_load(&s->lists) < 20); // it rests when there is nothing to do
+    config_free(&config);
+    return atomic_load(&s->told);
+}
+
+// "Done" is what a trainer says that was told of some results: of another specification there are
+// none yet. What has been told is not told again.
+static void
+what_a_trainer_calls_done_gets_the_results_of_a_new_specification(void **state)
+{
+    (void)state;
+    char eval[PATH_BYTES];
+    struct stayer s = {.told = 0};
+    make_run();
+    snprintf(s.checkpoints, sizeof s.checkpoints, "%s/runs/gone/checkpoints", root);
+    snprintf(s.endpoint, sizeof s.endpoint, "ipc://%.60s/nobody", root);
+    assert_int_equal(pthread_create(&s.thread, NULL, stay, &s), 0);
+    while (!atomic_load(&s.ready))
+        usleep(1000);
+    assert_int_equal(live_beside(&s, 1, 1, FLAWS - 1), FLAWS);
+    assert_int_equal(results(eval), 1);
+    struct hash128 first = s.spec;
+    assert_int_equal(live_beside(&s, 1, 0, 0), 0);
+    assert_int_equal(live_beside(&s, 2, 1, FLAWS - 1), FLAWS);
+    assert_int_equal(results(eval), 2);
+    assert_false(hash128_same(first, s.spec));
+    assert_int_equal(live_beside(&s, 2, 0, 0), 0);
+    assert_int_equal(results(eval), 2);
+    atomic_store(&s.stop, true);
+    pthread_join(s.thread, NULL);
+}
+
 // A life of the real program on the run; it is killed as it evaluates for the `visit`th time.
 static void
 die_evaluating(int visit)
@@ -389,6 +517,8 @@ main(void)
         cmocka_unit_test_setup_teardown(
             a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated, setup,
             teardown),
+        cmocka_unit_test_setup_teardown(
+            what_a_trainer_calls_done_gets_the_results_of_a_new_specification, setup, teardown),
         cmocka_unit_test_setup_teardown(a_text_that_gives_nothing_ends_it_with_one_line, setup,
                                         teardown),
         cmocka_unit_test(attempts_come_later_and_later_and_are_bounded),
