@@ -1,10 +1,10 @@
 // `osae-evaluator eval`: SAEs of the command line on a tiny model, results found again, bad input.
 #include "config/settings.h"
-#include "evaluator/once.h"
 #include "lib/base/file.h"
 #include "lib/interop/saebench_absorption.h"
 #include "lib/interop/saebench_core.h"
 #include "lib/interop/saelens.h"
+#include "tests/evaluator/eval_once.h"
 #include "tests/evaluator/golden.h"
 #include "tests/evaluator/planted.h"
 
@@ -67,46 +67,13 @@ tear_down(void **unused)
     return chdir("/") == 0 && path_remove(root) == STATUS_OK ? 0 : -1;
 }
 
-// Words of a command line, blanks between; the table goes to the file `table`.
 static enum status
 eval(const char *line)
 {
-    static const char always[] =
-        "eval --set model.path=" OSAE_TESTS "/golden/tiny-llama --set model.context=16 "
-        "--set eval.batch_contexts=2 --set eval.core_batches=1 "
-        "--set eval.core_variance_batches=2 ";
-    char copy[2048], *argv[64], *left = copy;
-    int argc = 0;
-    snprintf(copy, sizeof copy, "%s%s", always, line);
-    for (char *word; (word = strsep(&left, " ")) != NULL;)
-        if (*word)
-            argv[argc++] = word;
-    argv[argc] = NULL;
-    assert_int_equal(fflush(stdout), 0);
-    int before = dup(STDOUT_FILENO),
-        to = open("table", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(before >= 0 && to >= 0 && dup2(to, STDOUT_FILENO) >= 0 && close(to) == 0);
-    enum status status = once_run(argc, argv);
-    fflush(stdout);
-    assert_true(dup2(before, STDOUT_FILENO) >= 0 && close(before) == 0);
-    return status;
-}
-
-// The results in a folder; the path of the last.
-static size_t
-results(char path[PATH_BYTES], const char *folder)
-{
-    size_t count = 0;
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (entry->d_name[0] == '.')
-            continue;
-        count++;
-        assert_int_equal(path_join(path, folder, entry->d_name), STATUS_OK);
-    }
-    closedir(dir);
-    return count;
+    return eval_once("--set model.path=" OSAE_TESTS "/golden/tiny-llama --set model.context=16 "
+                     "--set eval.batch_contexts=2 --set eval.core_batches=1 "
+                     "--set eval.core_variance_batches=2 ",
+                     line);
 }
 
 static void

@@ -1,10 +1,10 @@
 // Sparse probing: SAEBench's own pooling and choice of columns, planted and random labels, sets
 // that must be refused, and whole evaluations on a tiny model.
-#include "evaluator/once.h"
 #include "evaluator/probing.h"
 #include "lib/base/file.h"
 #include "lib/interop/saebench_probing.h"
 #include "lib/interop/saelens.h"
+#include "tests/evaluator/eval_once.h"
 #include "tests/evaluator/golden.h"
 
 #include <dirent.h>
@@ -333,37 +333,18 @@ sets_choose_large_classes_and_skip_fronts(void **unused)
 static enum status
 eval(const char *line)
 {
-    static const char always[] =
-        "eval --only probing --set model.path=" OSAE_TESTS "/golden/tiny-llama "
+    return eval_once(
+        "--only probing --set model.path=" OSAE_TESTS "/golden/tiny-llama "
         "--set model.context=16 --set model.batch_contexts=4 --set eval.probing_train=80 "
-        "--set eval.probing_test=30 ";
-    char copy[2048], *argv[64], *left = copy;
-    int argc = 0;
-    snprintf(copy, sizeof copy, "%s%s", always, line);
-    for (char *word; (word = strsep(&left, " ")) != NULL;)
-        if (*word)
-            argv[argc++] = word;
-    argv[argc] = NULL;
-    assert_int_equal(fflush(stdout), 0);
-    int before = dup(STDOUT_FILENO),
-        to = open("table", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(before >= 0 && to >= 0 && dup2(to, STDOUT_FILENO) >= 0 && close(to) == 0);
-    enum status status = once_run(argc, argv);
-    fflush(stdout);
-    assert_true(dup2(before, STDOUT_FILENO) >= 0 && close(before) == 0);
-    return status;
+        "--set eval.probing_test=30 ",
+        line);
 }
 
 static void
 result(struct probing_file *file, const char *folder)
 {
     char path[PATH_BYTES] = "";
-    DIR *dir = opendir(folder);
-    assert_non_null(dir);
-    for (struct dirent *entry; (entry = readdir(dir));)
-        if (entry->d_name[0] != '.')
-            assert_int_equal(path_join(path, folder, entry->d_name), STATUS_OK);
-    closedir(dir);
+    assert_true(results(path, folder) > 0);
     if (saebench_probing_read(file, path) != STATUS_OK)
         fail_msg("%s", status_words());
 }
