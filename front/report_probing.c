@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { SHOWN = 4 }; // K's of a table: the smallest that were asked for
+enum {
+    SHOWN = 3
+}; // K's of a table: the smallest that were asked for; more make it wider than a screen
 
 static void
 cells(struct report_table *table, const struct probing_scores of[PROBING_OF], const size_t *shown,
@@ -64,12 +66,12 @@ report_probing_print(FILE *out, const struct report_run *run, enum table_style s
     const struct probing_file *file = run->probing;
     report_page_heading(out, "Sparse probing", style);
     TRY(print_sets(out, file, style));
-    report_page_paragraph(
-        out, style,
-        "Step %llu: test accuracy of one class against the rest, on at most %llu texts to train "
-        "and "
-        "%llu to test, %s pooling; the stream is the model's own, without the SAE.",
-        (unsigned long long)file->head.step, (unsigned long long)file->train,
-        (unsigned long long)file->test, strcmp(file->pool, "max") == 0 ? "max" : "mean");
+    report_page_paragraph(out, style,
+                          "Step %llu, test accuracy of one class against the rest; stream: the "
+                          "model's own, without the SAE.",
+                          (unsigned long long)file->head.step);
+    report_page_paragraph(out, style, "At most %llu texts to train and %llu to test, %s pooling.",
+                          (unsigned long long)file->train, (unsigned long long)file->test,
+                          strcmp(file->pool, "max") == 0 ? "max" : "mean");
     return STATUS_OK;
 }
