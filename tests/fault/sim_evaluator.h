@@ -22,6 +22,31 @@ sim_record(struct sim *sim, size_t e, size_t t, uint64_t step, size_t kind)
     return record;
 }
 
+// Which evaluations are due of a checkpoint: the second one now and then, and at the end.
+static inline unsigned
+sim_due(const struct sim *sim, size_t t, uint64_t step)
+{
+    return step % 3 == 0 || step == sim->trainer[t].steps ? 3 : 1;
+}
+
+// E1: has everything that lies there a result or a failure on some evaluator's disk?
+static inline bool
+sim_has_records(struct sim *sim, size_t t)
+{
+    const struct sim_trainer *trainer = &sim->trainer[t];
+    for (size_t i = 0; i < trainer->kept_count; i++)
+        for (size_t kind = 0; kind < SIM_KINDS; kind++) {
+            bool found = !(sim_due(sim, t, trainer->kept[i].step) >> kind & 1);
+            for (size_t e = 0; e < sim->evaluators && !found; e++)
+                for (int failed = 0; failed < 2; failed++)
+                    found |= sim_has_record(sim, e, t, trainer->kept[i].step, trainer->kept[i].mh,
+                                            kind, failed);
+            if (!found)
+                return false;
+        }
+    return true;
+}
+
 static inline bool
 sim_disk_fails(struct sim *sim)
 {
@@ -390,7 +415,8 @@ sim_start_run(struct sim *sim, size_t e, const struct agenda_action *action)
         self->value = sim_score(self->shelf.bytes, mh, action->kind);
     }
     self->busy = true;
-    self->busy_until = sim->now + self->leap + 1 + (int64_t)sim_below(sim, 3000);
+    self->busy_until =
+        sim->now + self->leap + 1 + (int64_t)sim_below(sim, (uint64_t)sim->evaluate_ms);
 }
 
 // False: it died of it.
@@ -401,8 +427,11 @@ sim_end_run(struct sim *sim, size_t e, const struct agenda_action *action)
     const struct msg_ck_entry *entry = action->entry;
     struct sim_record *record = sim_record(sim, e, action->trainer, entry->step, action->kind);
     if (sim_is_killer(sim, entry->manifest_hash)) {
+        size_t left = 0;
+        for (size_t i = 0; i < sim->evaluators; i++)
+            left += !sim->evaluator[i].gone;
         sim->kills++;
-        sim_kill_evaluator(sim, e, false);
+        sim_kill_evaluator(sim, e, left > 1 && sim_storm(sim) && sim_chance(sim, 20));
         return false;
     }
     bool sound = !sim_is_bad(sim, entry->manifest_hash) && !sim_disk_fails(sim);
@@ -485,7 +514,7 @@ sim_begin_action(struct sim *sim, size_t e, const struct agenda_action *action)
         sim_question(sim, e, action, up ? ASK_MS : ASK_FIRST_MS);
         break;
     case AGENDA_PLAN:
-        agenda_planned(self->agenda, entry->step % 3 == 0 || entry->last ? 3 : 1);
+        agenda_planned(self->agenda, sim_due(sim, action->trainer, entry->step));
         break;
     case AGENDA_LOOK:
         sim_look(sim, e, action);

@@ -151,19 +151,21 @@ sim_announce(struct sim *sim, size_t t, const struct sim_checkpoint *ckpt)
     }
 }
 
-// The newest checkpoint turns out damaged when the trainer starts: it goes on from the one before.
+// The newest checkpoints turn out damaged when the trainer starts: it goes on from the one before.
 static inline void
 sim_rot(struct sim *sim, size_t t)
 {
     struct sim_trainer *trainer = &sim->trainer[t];
     if (trainer->kept_count < 2)
         return;
-    sim_take_off(trainer, trainer->kept_count - 1);
+    do {
+        sim_take_off(trainer, trainer->kept_count - 1);
+        sim->rotten++;
+    } while (trainer->kept_count > 1 && sim_chance(sim, 50));
     const struct sim_checkpoint *newest = &trainer->kept[trainer->kept_count - 1];
     trainer->disk_next = newest->step;
     trainer->disk_hash = newest->last_hash;
     trainer->disk_chain = newest->chain;
-    sim->rotten++;
 }
 
 // ---- a life

@@ -268,6 +268,10 @@ sim_kill_client(struct sim *sim, size_t t)
     dataclient_free(&sim->trainer[t].client);
     sim_close_office(&sim->trainer[t]);
     sim->crashed++;
+    // What it leaves is judged from its folder, by those who see it.
+    sim->trainer[t].gone = sim->shared_disk && sim->evaluators > 0 && sim_chance(sim, 4);
+    if (sim->trainer[t].gone)
+        return;
     // Half of them are back before what they said has all arrived.
     uint64_t away = sim_chance(sim, 50) ? 50 : 8000;
     struct sim_event event = {.at = sim->now + 1 + (int64_t)sim_below(sim, away),

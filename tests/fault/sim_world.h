@@ -169,6 +169,7 @@ struct sim_producer {
 
 struct sim_trainer {
     struct dataclient *client; // NULL: down
+    bool gone;                 // for good
     uint64_t instance;
     uint32_t inc;
     int64_t wake_at, frozen_until, leap;
@@ -249,7 +250,7 @@ struct sim {
     struct hash128 chain[SIM_STEPS + 1]; // after so many batches
     // the weather
     unsigned loss, dup, corrupt, reorder, full, disk_fails; // per cent
-    int64_t delay_ms, generate_ms, compute_ms, disk_ms;
+    int64_t delay_ms, generate_ms, compute_ms, disk_ms, evaluate_ms;
     uint64_t save_every;
     bool crashes, cuts, freezes, leaps, shares; // shares: producers offer their rings
     bool shared_disk, bad_ones, killers;

@@ -340,6 +340,7 @@ sim_settle(struct sim *sim)
     sim->generate_ms = 1 << sim_below(sim, 10);
     sim->compute_ms = 1 << sim_below(sim, 10);
     sim->disk_ms = 1 << sim_below(sim, 13);
+    sim->evaluate_ms = 1 << sim_below(sim, 15);
     sim->save_every = 1 + sim_below(sim, 20);
     sim->crashes = sim_below(sim, 4) > 0;
     sim->cuts = sim_below(sim, 2);
@@ -408,18 +409,21 @@ static inline bool
 sim_over(const struct sim *sim)
 {
     for (size_t t = 0; t < sim->trainers; t++)
-        if (sim->trainer[t].disk_next < sim->trainer[t].steps)
+        if (sim->trainer[t].disk_next < sim->trainer[t].steps && !sim->trainer[t].gone)
             return false;
     return true;
 }
 
-// E1: has everything that is kept a result or a recorded failure?
+// Has everything that is kept a result or a recorded failure, as its trainer knows?
 static inline bool
-sim_all_judged(const struct sim *sim)
+sim_all_judged(struct sim *sim)
 {
-    for (size_t t = 0; sim->evaluators > 0 && t < sim->trainers; t++)
-        if (!sim->trainer[t].board || !board_all_done(sim->trainer[t].board))
+    for (size_t t = 0; sim->evaluators > 0 && t < sim->trainers; t++) {
+        const struct sim_trainer *trainer = &sim->trainer[t];
+        if (trainer->gone ? !sim_has_records(sim, t)
+                          : !trainer->board || !board_all_done(trainer->board))
             return false;
+    }
     return true;
 }
 
@@ -549,9 +553,15 @@ sim_live(struct sim *sim, uint64_t seed, enum plant plant)
         if (event.letter && !sim->again)
             sim->letter_free[sim->letters_free++] = event.letter;
     }
-    for (size_t t = 0; t < sim->trainers; t++)
-        SIM_CHECK(sim, hash128_same(sim->trainer[t].disk_chain, sim->chain[sim->trainer[t].steps]),
+    for (size_t t = 0; t < sim->trainers; t++) {
+        SIM_CHECK(sim,
+                  hash128_same(sim->trainer[t].disk_chain,
+                               sim->chain[sim->trainer[t].gone ? sim->trainer[t].disk_next
+                                                               : sim->trainer[t].steps]),
                   "P2: t%zu ended with another chain", t);
+        SIM_CHECK(sim, sim->evaluators == 0 || sim->unrecorded > 0 || sim_has_records(sim, t),
+                  "E1: a checkpoint of t%zu is done and has no record on any disk", t);
+    }
     sim_free(sim);
     return true;
 }
