@@ -236,6 +236,7 @@ def main():
     check("full, main latents chosen by SAEBench", means["mean_full_absorption_score"], full, 0.015 + 0.3 * full)
     check("split features, chosen by SAEBench", means["mean_num_split_features"], splits, 0.5)
     print(f"{'seconds (theirs without reading the words)':46} {seconds:10.1f} {time.time() - began:10.1f}")
+    lines.append(saebench.accepts(result))
     failed = lines.count(False)
     print(f"{len(lines) - failed} passed, {failed} failed")
     return 1 if failed else 0

@@ -47,7 +47,14 @@ compare() {
 golden=$here/../golden
 compare "core on a tiny Llama" "$here/core.py" "$osae" "$work/llama" tiny-llama "$golden/tiny-llama" 1 1
 compare "core on a tiny Gemma 2" "$here/core.py" "$osae" "$work/gemma2" tiny-gemma2 "$golden/tiny-gemma2" 2 2
-compare "sparse probing on a tiny Llama" "$here/probing.py" "$osae" "$work/probing" tiny-llama "$golden/tiny-llama" 1 1 "$here/../.."
+compare "sparse probing on a tiny Llama" "$here/probing.py" "$osae" "$work/probing" tiny-llama "$golden/tiny-llama" 1 1 \
+    "$here/../.." pairs
+# With the two largest sets of `osae data --probe`, if they are there.
+if [ -f "$cache/probe/open/kind.jsonl" ] && [ -f "$cache/probe/open/noun-field.jsonl" ]; then
+    export OSAE_PEER_PROBE=${OSAE_PEER_PROBE:-$cache/probe/open}
+fi
+compare "sparse probing of more than two classes" "$here/probing.py" "$osae" "$work/probing-many" tiny-llama \
+    "$golden/tiny-llama" 1 1 "$here/../.."
 # With the quickstart's model and, if it was run, its SAE.
 model=$("$here/../../scripts/fetch-model.sh" 2>/dev/null) || model=
 run=${OSAE_PEER_RUN:-$here/../../runs/quickstart}

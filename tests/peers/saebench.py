@@ -138,19 +138,34 @@ def core(model, sae, rows, folder, batch, core_batches, variance_batches):
     return json.load(open(os.path.join(folder, name)))
 
 
-def probing(model, sae, sets, folder, train, test):
-    """SAEBench's sparse probing on sets {name: rows of {"text", "label", "split"}}, `train` and `test` texts a task."""
+def probing(model, sae, sets, folder, train, test, tasks=None):
+    """SAEBench's sparse probing on sets {name: rows of {"text", "label", "split"}}, `train` and `test` texts a task.
+
+    `tasks` {name: {class: {side: [(class of the text, its place there, is it positive)]}}} replaces its draws."""
     import sae_bench.evals.sparse_probing.main as main
     import sae_bench.sae_bench_utils.dataset_info as info
     import sae_bench.sae_bench_utils.dataset_utils as data
     from sae_bench.evals.sparse_probing.eval_config import SparseProbingEvalConfig
 
     main.HookedTransformer = Prepared(model)
+    now = []  # the set at work
     for name, rows in sets.items():
         info.chosen_classes_per_dataset[name] = sorted({row["label"] for row in rows})
-    data.get_multi_label_train_test_data = lambda name, *_, **__: tuple(
-        {c: [row["text"] for row in sets[name] if row["label"] == c and row["split"] == side]
-         for c in info.chosen_classes_per_dataset[name]} for side in ("train", "test"))
+
+    def texts(name, *_, **__):
+        now[:] = [name]
+        return tuple({c: [row["text"] for row in sets[name] if row["label"] == c and row["split"] == side]
+                      for c in info.chosen_classes_per_dataset[name]} for side in ("train", "test"))
+
+    def drawn(acts, name, *_):
+        task = tasks[now[0]][name]
+        task = task["train" if len(acts[name]) == train // 2 else "test"]
+        labels = [info.POSITIVE_CLASS_LABEL if positive else info.NEGATIVE_CLASS_LABEL for _, _, positive in task]
+        return torch.stack([acts[c][i] for c, i, _ in task]), torch.tensor(labels, dtype=torch.int)
+
+    data.get_multi_label_train_test_data = texts
+    if tasks:
+        main.probe_training.prepare_probe_data = drawn
     config = SparseProbingEvalConfig(model_name=model.cfg.model_name, dataset_names=list(sets), llm_batch_size=16,
                                      llm_dtype="float32", probe_train_set_size=train, probe_test_set_size=test,
                                      k_values=[1, 2, 5])
