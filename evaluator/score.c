@@ -74,11 +74,11 @@ take_all(struct score *score)
     if (!model_is_bias_free(score->model))
         TRY(score_take(&score->abl, v, sizeof(float), &logits));
     size_t kept = baseline_bytes(score->baseline);
-    const double gib = 1 << 30;
+    const double mib = 1 << 20;
     score->bytes = total + logits + kept;
-    snprintf(score->memory, sizeof score->memory, "%.2f GiB = kept %.2f + logits %.2f + rows %.2f",
-             (double)score->bytes / gib, (double)kept / gib, (double)logits / gib,
-             (double)total / gib);
+    snprintf(score->memory, sizeof score->memory, "%.1f MiB = kept %.1f + logits %.1f + rows %.1f",
+             (double)score->bytes / mib, (double)kept / mib, (double)logits / mib,
+             (double)total / mib);
     return STATUS_OK;
 }
 

@@ -48,8 +48,8 @@ struct score;
 CHECKED enum status score_new(struct score **out, const struct score_plan *plan,
                               struct model *model, const uint32_t *windows, size_t count);
 void score_free(struct score **score); // NULL is fine
-// Memory it will hold, with its parts: "0.31 GiB = kept 0.20 + logits 0.06 + rows 0.05". Scoring an
-// SAE takes score_sae_bytes more, and the SAE itself saelens_open_bytes.
+// Memory it will hold, with its parts: "310.2 MiB = kept 200.1 + logits 60.0 + rows 50.1". Scoring
+// an SAE takes score_sae_bytes more, and the SAE itself saelens_open_bytes.
 const char *score_memory(const struct score *score);
 size_t score_bytes(const struct score *score);
 size_t score_sae_bytes(const struct score *score, size_t latents);

@@ -29,16 +29,7 @@ mkdir "$work/text"
 cp -r docs README.md lib proto "$work/text"
 sed -i -e "s|files: \\[docs, README.md, lib, proto\\]|files: [$work/text]|" -e "s|text: \\[docs\\]|text: [$work/text/docs]|" "$work/run.yaml"
 
-# Numbers from the seed: splitmix64.
-state=$seed
-draw() { # N: sets drawn to 0 .. N-1
-  local z
-  state=$((state + 0x9e3779b97f4a7c15)); z=$state
-  z=$(((z ^ (z >> 30 & 0x3ffffffff)) * 0xbf58476d1ce4e5b9))
-  z=$(((z ^ (z >> 27 & 0x1fffffffff)) * 0x94d049bb133111eb))
-  drawn=$((((z ^ (z >> 31 & 0x1ffffffff)) & 0x7fffffffffffffff) % $1))
-}
-now_ms() { local t=${EPOCHREALTIME/[.,]/}; now=$((t / 1000)); }
+. tests/e2e/fire.bash
 
 # Where the processes of a round meet.
 meet() { # ROUND ipc|tcp
@@ -84,58 +75,7 @@ is_over() {
   done
 }
 
-# Gone by itself? A process may ask to be started again (75); every other end is a failure of the round.
-look_after() {
-  local name code
-  for name in "${everybody[@]}"; do
-    if [ "${again[$name]}" != 0 ]; then
-      [ "$now" -lt "${again[$name]}" ] || { again[$name]=0; launch "$name"; }
-    elif [ "${frozen[$name]}" != 0 ] && [ "$now" -ge "${frozen[$name]}" ]; then
-      kill -CONT "${pid[$name]}" 2>/dev/null
-      frozen[$name]=0
-    elif ! kill -0 "${pid[$name]}" 2>/dev/null; then
-      wait "${pid[$name]}" && code=0 || code=$?
-      if [ $code = 75 ]; then
-        draw 300; again[$name]=$((now + drawn))
-      else
-        bad "round $round: the $name ended by itself with exit code $code"
-        tail -5 "$work/$round.$name.log"
-        return 1
-      fi
-    fi
-  done
-}
-
-hit() { # one of them, one way
-  local name way
-  draw ${#everybody[@]}; name=${everybody[$drawn]}
-  draw 100; way=$drawn
-  [ "${again[$name]}" = 0 ] || return 0
-  if [ $way -lt 20 ]; then
-    [ "${frozen[$name]}" = 0 ] || return 0
-    draw 1500
-    kill -STOP "${pid[$name]}" && frozen[$name]=$((now + 20 + drawn)) stops=$((stops + 1))
-    return 0
-  fi
-  if [ $way -lt 30 ]; then # asked to leave: it must, with 0 (or 75 from a start that was not finished)
-    [ "${frozen[$name]}" = 0 ] || return 0
-    local code=0 until=$((now + 25000))
-    kill -TERM "${pid[$name]}" 2>/dev/null
-    while kill -0 "${pid[$name]}" 2>/dev/null && [ $now -lt $until ]; do sleep 0.01; now_ms; done
-    kill -0 "${pid[$name]}" 2>/dev/null && bad "round $round: the $name does not leave within 25 s of SIGTERM"
-    wait "${pid[$name]}" || code=$?
-    # Before a process has begun to listen for it, SIGTERM ends it as it ends any program.
-    [ $code != 143 ] || [ $((now - born[$name])) -gt 2000 ] || code=0
-    case $code in 0 | 75) ;; *) bad "round $round: asked to leave, the $name ended with exit code $code"; tail -5 "$work/$round.$name.log" ;; esac
-    terms=$((terms + 1))
-  else
-    kill -KILL "${pid[$name]}" 2>/dev/null
-    wait "${pid[$name]}" 2>/dev/null
-    killed=$((killed + 1))
-  fi
-  frozen[$name]=0
-  draw 400; again[$name]=$((now + drawn))
-}
+log_of() { echo "$work/$round.$1.log"; }
 
 live() { # ROUND ipc|tcp KILLS: a whole round, at most so many kills; yields 0 when it came to its end
   declare -gA pid=() again=() frozen=() at=() born=()
@@ -148,11 +88,12 @@ live() { # ROUND ipc|tcp KILLS: a whole round, at most so many kills; yields 0 w
   while ! is_over; do
     sleep 0.02; now_ms
     [ $SECONDS -lt $limit ] || { bad "round $round: no end after 300 s"; for name in "${everybody[@]}"; do echo "-- $name:"; tail -4 "$work/$round.$name.log"; done; break; }
+    where="round $round"
     look_after || break
     [ $killed -lt $most ] || continue
     [ $now -ge $next ] || continue
     draw 500; next=$((now + 20 + drawn))
-    hit
+    hit "${everybody[@]}"
   done
   peak=0 # of the producer, KiB
   [ "${again[producer]}" != 0 ] || peak=$(awk '/^VmHWM/ { print $2 }' "/proc/${pid[producer]}/status" 2>/dev/null)
@@ -170,7 +111,7 @@ live() { # ROUND ipc|tcp KILLS: a whole round, at most so many kills; yields 0 w
 }
 
 declare -A calm
-killed=0 stops=0 terms=0 lives=0 port=$((20000 + RANDOM % 20000))
+lives=0 port=$((20000 + RANDOM % 20000))
 farm_digest() { digest "$1" $steps; }
 
 live calm ipc 0

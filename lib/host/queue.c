@@ -97,8 +97,13 @@ take_locked(struct queue *queue, void *item)
         return false;
     memcpy(item, queue->items + queue->first * queue->item_bytes, queue->item_bytes);
     queue->first = (queue->first + 1) % queue->most;
-    if (--queue->count == 0 && !queue->closed)
-        lower_fd(queue);
+    if (--queue->count == 0) {
+        // A line that is emptied stays where its memory is warm: going round would in time touch
+        // every page of one that is large for bad days only (8 MiB of a trainer's news).
+        queue->first = 0;
+        if (!queue->closed)
+            lower_fd(queue);
+    }
     return true;
 }
 

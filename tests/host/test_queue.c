@@ -3,10 +3,13 @@
 
 #include "lib/base/tick.h"
 
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -78,12 +81,46 @@ nothing_is_lost_between_threads(void **unused)
     queue_free(&queue);
 }
 
+static long
+resident_kib(void)
+{
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+    assert_non_null(file);
+    assert_int_equal(fscanf(file, "%*d %ld", &pages), 1);
+    fclose(file);
+    return pages * (sysconf(_SC_PAGESIZE) / 1024);
+}
+
+static void
+a_line_that_is_emptied_again_and_again_stays_small(void **unused)
+{
+    (void)unused;
+    enum { BIG = 64 * 1024, ROOM = 512 }; // 32 MiB when full
+    static unsigned char item[BIG];
+    struct queue *queue;
+    assert_int_equal(queue_new(&queue, BIG, ROOM), STATUS_OK);
+    long before = resident_kib();
+    for (int i = 0; i < 2 * ROOM; i++) {
+        assert_true(queue_put(queue, item));
+        assert_true(queue_put(queue, item));
+        assert_true(queue_take(queue, item));
+        assert_true(queue_take(queue, item));
+    }
+    assert_in_range(resident_kib() - before, 0, 4096);
+    for (size_t i = 0; i < ROOM; i++)
+        assert_true(queue_put(queue, item));
+    assert_in_range(resident_kib() - before, BIG / 1024 * ROOM - 4096, LONG_MAX);
+    queue_free(&queue);
+}
+
 int
 main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(it_is_bounded_and_in_order),
         cmocka_unit_test(nothing_is_lost_between_threads),
+        cmocka_unit_test(a_line_that_is_emptied_again_and_again_stays_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
