@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help setup build model text quickstart tables check check-faults check-peers install fuzz
+.PHONY: help setup build model text quickstart tables check check-faults check-nightly check-peers install fuzz
 
 JOBS := $(shell nproc)
 PREFIX ?= /usr/local
@@ -52,6 +52,16 @@ check: setup ## every fast test, under the address and undefined-behaviour sanit
 check-faults: setup ## the tests that break things: 10,000 simulated worlds, failing disks, kill -9 (on the release build)
 	$(call build,release,all)
 	ctest --test-dir build/release -L fault $(TESTING)
+
+NIGHTLY_FUZZ ?= 300
+check-nightly: setup ## hours: 1,000 kills, a million simulated worlds, a soak of 30 minutes, NIGHTLY_FUZZ=300 s of each fuzzer
+	$(call build,release,all)
+	ctest --test-dir build/release -L nightly $(TESTING)
+	if command -v clang >/dev/null; then
+		$(MAKE) --no-print-directory fuzz SECONDS=$(NIGHTLY_FUZZ)
+	else
+		echo "check-nightly: fuzz skipped: there is no clang here (make fuzz installs it)"
+	fi
 
 check-peers: build ## our numbers beside SAEBench's own, on the same inputs (installs it, about 2 GB)
 	@tests/peers/check.bash $(OSAE)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Waiting for batches is a published metric, and it is the clock's: the file, what a subscriber hears and `osae status` have
-# it; a producer that is stopped for a while is in it; what steps and waits add up to is what the clock says.
+# Waiting for batches is a metric, and it is the clock's: every row of the file has it and `osae status` says it; a producer
+# that is stopped for a while is in it; steps and waits add up to what the clock says.
 # timeout: 120
 . "$(dirname "${BASH_SOURCE[0]}")/farm.bash"
 steps=400
@@ -16,7 +16,9 @@ before=-1
 until [ "$(now)" = "$before" ] || [ $SECONDS -gt 60 ]; do before=$(now); sleep 0.7; done
 check "a trainer without batches stands still, and not at its end" [ "$before" -ge 5 -a "$before" -lt $steps ]
 sleep 1
+"$bin/osae" status "$work/run.yaml" --set run.name=waiting >"$work/status" 2>&1
 kill -CONT $source
+check "osae status says it" grep -qE 'wait_share[": =]+(0\.[0-9]+|1|0|[0-9.]+e-[0-9]+)' "$work/status" || cat "$work/status"
 check "it comes to its end" wait $trainer || tail -5 "$work/waiting.log"
 stop $source
 

@@ -4,5 +4,5 @@
 # timeout: 600
 # alone
 # also: nightly 30
-# Invariants: P1 P2 D3 L1 L2 R1 R4
+# Invariants: P1 P2 D3 L1 L2 R1 R2 R4
 exec bash "$(dirname "${BASH_SOURCE[0]}")/../soak.sh" "${2:-1}" "" "$1"
