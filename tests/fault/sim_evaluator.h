@@ -637,8 +637,12 @@ sim_run_evaluator(struct sim *sim, size_t e)
     wake = wake > sim->now ? wake : sim->now + 1;
     if (wake != self->wake_at) {
         self->wake_at = wake;
-        struct sim_event event = {
-            .at = wake, .kind = EVENT_WAKE_EVALUATOR, .evaluator = e, .instance = self->instance};
+        self->wake = ++sim->sockets;
+        struct sim_event event = {.at = wake,
+                                  .kind = EVENT_WAKE_EVALUATOR,
+                                  .evaluator = e,
+                                  .instance = self->instance,
+                                  .seq = self->wake};
         sim_schedule(sim, &event);
     }
 }

@@ -304,8 +304,10 @@ sent:;
     wake = wake > now ? wake : now + 5; // what could not be sent
     if (wake - trainer->leap != trainer->office_wake_at) {
         trainer->office_wake_at = wake - trainer->leap;
+        trainer->office_wake = ++sim->sockets;
         struct sim_event event = {.at = trainer->office_wake_at,
                                   .kind = EVENT_WAKE_OFFICE,
+                                  .seq = trainer->office_wake,
                                   .trainer = t,
                                   .instance = trainer->instance};
         sim_schedule(sim, &event);

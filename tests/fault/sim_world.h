@@ -195,6 +195,7 @@ struct sim_trainer {
     struct blobserver *blob;
     uint64_t lent[BLOB_OBJECTS_MOST]; // whose files are open
     int64_t office_wake_at;
+    uint64_t office_wake;                         // the number of the wake-up that counts
     size_t kept_count, ever_count, journal_count; // on disk, ascending; ever durable
     struct sim_checkpoint kept[SIM_KEPT];
     struct {
@@ -204,9 +205,9 @@ struct sim_trainer {
 };
 
 struct sim_evaluator {
-    struct agenda *agenda; // NULL: down
-    bool gone;             // for good
-    uint64_t instance;
+    struct agenda *agenda;   // NULL: down
+    bool gone;               // for good
+    uint64_t instance, wake; // wake: the number of the wake-up that counts
     int64_t wake_at, frozen_until, leap;
     bool up[SIM_TRAINERS]; // answered last time
     bool busy, announced, direct;

@@ -277,13 +277,15 @@ sim_handle(struct sim *sim, struct sim_event *event)
         sim_start_evaluator(sim, event->evaluator);
         break;
     case EVENT_WAKE_EVALUATOR:
-        if (evaluator->wake_at == event->at || frozen)
-            evaluator->wake_at = 0;
+        if (event->seq && event->seq != evaluator->wake)
+            break; // it was put off; a machine that wakes has no number
+        evaluator->wake_at = 0;
         sim_run_evaluator(sim, event->evaluator);
         break;
     case EVENT_WAKE_OFFICE:
-        if (trainer->office_wake_at == event->at || frozen)
-            trainer->office_wake_at = 0;
+        if (event->seq != trainer->office_wake)
+            break;
+        trainer->office_wake_at = 0;
         sim_run_office(sim, event->trainer);
         break;
     case EVENT_ANNOUNCED:
