@@ -66,6 +66,7 @@ report_probing_print(FILE *out, const struct report_run *run, enum table_style s
     const struct probing_file *file = run->probing;
     report_page_heading(out, "Sparse probing", style);
     TRY(print_sets(out, file, style));
+    fputs(style == TABLE_HTML ? "" : "\n", out); // else Markdown takes what follows for a row
     report_page_paragraph(out, style,
                           "Step %llu, test accuracy of one class against the rest; stream: the "
                           "model's own, without the SAE.",

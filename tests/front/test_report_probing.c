@@ -127,7 +127,7 @@ set_by_set_and_their_mean(void **unused)
     says("run", TABLE_MARKDOWN,
          (const char *const[]){"| set | classes | best 1 SAE | best 1 stream |",
                                "| kind\\|\\<of> text | 3 | 0.6110 | 0.6111 |",
-                               "| mean | - | 0.5585 | 0.5586 |", NULL});
+                               "| mean | - | 0.5585 | 0.5586 |", " |\n\nStep 200, ", NULL});
     char *page = printed("run", TABLE_HTML);
     assert_non_null(strstr(page, "kind|&lt;of&gt; text"));
     assert_null(strstr(page, "<of>"));
