@@ -99,13 +99,21 @@ upstream_endpoint(const struct upstream *s)
     return s->endpoint;
 }
 
+// Whenever we turn to the trainer, also when there is never time to rest: an announcement unread
+// keeps a buffer of the library for itself, 18 KiB.
+static void
+hear(struct upstream *s)
+{
+    struct heard heard;
+    while (s->announcements && subscriber_next(s->announcements, &heard))
+        s->announced = true;
+}
+
 bool
 upstream_announced(struct upstream *s)
 {
-    struct heard heard;
+    hear(s);
     bool announced = s->announced;
-    while (s->announcements && subscriber_next(s->announcements, &heard))
-        announced = true;
     s->announced = false;
     return announced;
 }
@@ -171,6 +179,8 @@ ask_list(struct upstream *s, struct waiting *out)
 {
     struct msg_cklist ask = {.most = CK_MOST};
     s->done.count = 0;
+    hear(s);
+    s->announced = false; // what was announced until now is in the list
     do {
         TRY(caller_ask(s->caller, MESSAGE_CKLIST, &ask, MESSAGE_CKLISTR, &s->list,
                        s->up ? ASK_MS : FIRST_MS));
@@ -292,6 +302,7 @@ enum status
 upstream_claim(struct upstream *s, const struct msg_ck_entry *entry, uint32_t ttl_s, bool *granted)
 {
     *granted = true;
+    hear(s);
     if (!s->up)
         return STATUS_OK;
     struct msg_claim claim = {.ttl_s = ttl_s};
