@@ -233,12 +233,14 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
     }
     if (batch->rows != stream->rows || batch->width != stream->width ||
         batch->dtype != stream->dtype || batch->bytes != stream->bytes ||
-        payload_bytes_ != stream->bytes || (batch->stamp != 0) != source->shm) {
+        (batch->stamp != 0) != source->shm) {
         client->badshape++;
         strike(client, p, now, REFUSAL_SCHEMA, "a batch of another shape than the stream's");
         return -1;
     }
-    if (batch->hash != payload_hash) {
+    // The head, whose own hash is right, and its payload disagree: the way here did that, not the
+    // producer. A flipped bit of the framing can part the two.
+    if (payload_bytes_ != stream->bytes || batch->hash != payload_hash) {
         client->badhash++;
         source->bad_count = source->bad_q == batch->q + 1 ? source->bad_count + 1 : 1;
         source->bad_q = batch->q + 1;
