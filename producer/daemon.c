@@ -146,6 +146,14 @@ work(void *from)
 
 // ---------------------------------------------------------------- the communication thread
 
+// A batch renews a lease when it is complete: the slowest link that is allowed gets time for it.
+static uint32_t
+lease_ms(const struct settings *set, uint64_t bytes)
+{
+    double slow = 4000.0 * (double)bytes / (double)set->net.min_rate;
+    return slow <= set->net.lease_ms ? set->net.lease_ms : slow >= 3.6e6 ? 3600000 : (uint32_t)slow;
+}
+
 static enum status
 open_data(struct producer *p)
 {
@@ -155,7 +163,7 @@ open_data(struct producer *p)
     server.links.inst = p->me.inst;
     server.links.host = p->me.host;
     server.links.hb_ms = set->net.hb_ms;
-    server.links.lease_ms = set->net.lease_ms;
+    server.links.lease_ms = lease_ms(set, p->prepared.stream.bytes);
     server.links.roles = endpoint_roles(set->producer.data, 0);
     server.links.win = WINDOW_MOST;
     server.links.stream = p->prepared.stream;
@@ -227,6 +235,7 @@ fill_status(struct producer *p, struct named *out)
     named_whole(out, "sent_shared", (int64_t)view.shared);
     named_whole(out, "replayed", (int64_t)view.replayed);
     named_whole(out, "mismatches", (int64_t)view.mismatches);
+    named_whole(out, "malformed", (int64_t)dataport_malformed(port));
     named_whole(out, "blocks", (int64_t)made.blocks);
     named_real(out, "block_share", made.share);
     named_whole(out, "dropped_first", (int64_t)made.totals.dropped_first);

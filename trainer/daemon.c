@@ -268,6 +268,8 @@ fill_status(struct trainer *t, struct named *out)
     named_whole(out, "durable", (int64_t)feed.dur);
     named_whole(out, "links_lost", (int64_t)feed.links_lost);
     named_whole(out, "bad_hash", (int64_t)feed.badhash);
+    named_whole(out, "malformed", (int64_t)datafeed_malformed(t->feed));
+    named_whole(out, "gaps", (int64_t)feed.gap);
     named_whole(out, "batches", (int64_t)feed.batches);
     named_whole(out, "batches_shared", (int64_t)feed.shared);
     named_whole(out, "spoiled", (int64_t)feed.spoiled);

@@ -92,6 +92,10 @@ open_sockets(struct trainer *t)
                                        .seed = random_seed()};
     feed.link.me = t->me;
     feed.link.backoff_cap_ms = set->net.backoff_cap_ms;
+    // A socket over which no greeting gets through in the time of a lease is as dead as a silent
+    // one.
+    if (set->net.lease_ms < feed.link.greet_limit_ms)
+        feed.link.greet_limit_ms = set->net.lease_ms < 1000 ? 1000 : set->net.lease_ms;
     if (t->found.found)
         feed.stream = t->found.facts.stream;
     snprintf(feed.group, sizeof feed.group, "%s", set->pace.group);
