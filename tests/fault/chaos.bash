@@ -23,7 +23,11 @@ proxy() { # NAME [-s SEED] [-b BUFFER] LISTEN TARGET...: in the background; its 
     sleep 0.02
   done
 }
-chaos() { local name=$1; shift; echo "$*" >"$work/$name.fifo"; } # NAME COMMAND...
+chaos() { # NAME COMMAND...
+  local name=$1; shift
+  kill -0 "${proxy_pid[$name]}" || { echo "FAIL the proxy $name is gone" >&2; return 1; } # its fifo would wait for ever
+  echo "$*" >"$work/$name.fifo"
+}
 proxy_end() { kill "${proxy_pid[$1]}"; wait "${proxy_pid[$1]}" 2>/dev/null; }
 counters() { # NAME: the proxy's newest counters, asked for now
   local before until=$((SECONDS + 5))

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# label: fault
+# timeout: 600
+# A bit is turned over on the wire between trainers and their producer, in every byte of a greeting, an attachment and the
+# head of a batch, and along payloads, in either direction. Nobody ends, pauses or stands still; what came damaged is
+# counted, and comes again; every trainer ends with the bits it has undisturbed.
+# Invariants: P1 P2 P3 P4 P6 L1 S4
+. "$(dirname "${BASH_SOURCE[0]}")/chaos.bash"
+(producer farm) & source=$!
+check "undisturbed" persist calm orth || last calm
+mkdir -m 700 "$XDG_RUNTIME_DIR/chaos"
+here=ipc://$XDG_RUNTIME_DIR/chaos/data
+proxy ipc -s "$seed" "$here" "$(data_of farm)"
+
+
+
+sweep ipc flip "$here" down 1 1 480 20000
+sweep ipc flip "$here" up 1 1 620 400
+sweep ipc flip "$here" down 481 7 620 150000
+sweep ipc flip "$here" down 620 4093 80000 150000
+check "what was damaged was noticed, and asked for again" [ "$(cat "$work"/ipc-flip*.log | grep -c 'arrived damaged, asking again')" -ge 40 ]
+check "and nobody gave up" bash -c "! grep -h 'data.paused' $work/ipc-flip*.log"
+stop $source
+finish
