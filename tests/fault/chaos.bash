@@ -5,6 +5,10 @@ net: {hb_ms: 100, lease_ms: 1500, backoff_cap_ms: 100}
 YAML
 sed -i 's/rows: 256/rows: 64/' "$work/run.yaml" # small batches: what is tested is the way they travel
 kind[orth]="sae.latents=128"
+# Its text is a copy: who edits a page meanwhile changes the stream.
+mkdir "$work/text"
+cp -r docs README.md lib proto "$work/text"
+sed -i -e "s|files: \\[docs, README.md, lib, proto\\]|files: [$work/text]|" -e "s|text: \\[docs\\]|text: [$work/text/docs]|" "$work/run.yaml"
 seed=${OSAE_SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
 RANDOM=$seed
 echo "seed $seed (OSAE_SEED=$seed repeats it)"
