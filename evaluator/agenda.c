@@ -211,7 +211,7 @@ agenda_looked(struct agenda *a, enum agenda_answer known, unsigned begun, const 
     a->trouble = known == AGENDA_TROUBLE;
     a->begun = begun;
     keep_words(a, words);
-    if (attempts_pause(&a->attempts, entry_of(a)->ck, kind_of(a), now))
+    if (known == AGENDA_LATER || attempts_pause(&a->attempts, entry_of(a)->ck, kind_of(a), now))
         leave(a, true);
     else if (!a->claimed)
         a->state = AGENDA_CLAIM;

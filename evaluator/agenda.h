@@ -80,7 +80,8 @@ enum agenda_answer {
 };
 void agenda_listed(struct agenda *agenda, bool trainer_is_up);
 void agenda_planned(struct agenda *agenda, unsigned kinds); // bit i: kind i
-// YES: a result. NO: nothing, but so many attempts that never ended. TROUBLE: it cannot be known.
+// YES: a result. NO: nothing, but so many attempts that never ended. LATER: another is at it, and
+// there is no trainer to ask. TROUBLE: it cannot be known.
 void agenda_looked(struct agenda *agenda, enum agenda_answer known, unsigned begun,
                    const char *words, int64_t now);
 void agenda_known_failure(struct agenda *agenda, const char *why); // there is a record

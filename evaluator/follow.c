@@ -47,6 +47,9 @@ struct follow {
     struct subject subject;
     char run[WIRE_NAME], folder[PATH_BYTES], results[PATH_BYTES];
     struct finding finding; // its values are those of `result`
+    int held;               // the attempt that was begun and has not ended; -1: none, or no locks
+    bool begun;
+    size_t begun_kind;
 };
 
 // ---------------------------------------------------------------- what others see
@@ -242,7 +245,7 @@ plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *ent
 
 // What is known of one kind without doing anything.
 static void
-look(struct follow *f, size_t kind)
+look(struct follow *f, size_t kind, bool up)
 {
     const struct subject *subject = &f->subject;
     const char *name = evaluations[kind]->kind;
@@ -267,8 +270,15 @@ look(struct follow *f, size_t kind)
     if (status == STATUS_OK)
         status = failure_begun(&begun, subject->results, name, subject->run, subject->step,
                                subject->mh, spec);
-    agenda_looked(f->agenda, status == STATUS_OK ? AGENDA_NO : AGENDA_TROUBLE, (unsigned)begun,
-                  status_words(), tick_ms());
+    // Claims are the trainer's to give; without it, who is alive and at it has one.
+    bool held = false;
+    if (status == STATUS_OK && begun > 0 && !up)
+        status = failure_is_held(&held, subject->results, name, subject->run, subject->step, spec);
+    agenda_looked(f->agenda,
+                  status != STATUS_OK ? AGENDA_TROUBLE
+                  : held              ? AGENDA_LATER
+                                      : AGENDA_NO,
+                  (unsigned)begun, status_words(), tick_ms());
 }
 
 static void
@@ -286,6 +296,35 @@ fill_failure(struct follow *f, const struct agenda_action *action, const char *r
     failure->attempts = action->attempts;
 }
 
+// f->failure says which attempt it is.
+static enum status
+begin_attempt(struct follow *f, size_t kind)
+{
+    const struct failure *attempt = &f->failure;
+    TRY(failure_begin(f->results, attempt));
+    f->begun = true;
+    f->begun_kind = kind;
+    return failure_hold(&f->held, f->results, attempt->kind, attempt->run, attempt->step,
+                        attempt->spec);
+}
+
+// However it went, nobody died of it. Also when asked to stop before it was made.
+static void
+end_attempt(struct follow *f)
+{
+    const struct subject *subject = &f->subject;
+    if (!f->begun)
+        return;
+    if (failure_ended(subject->results, evaluations[f->begun_kind]->kind, subject->run,
+                      subject->step,
+                      evaluations[f->begun_kind]->spec(f->rows[f->begun_kind])) != STATUS_OK)
+        say(SAY_WARN, "%s", status_words());
+    if (f->held >= 0)
+        close(f->held);
+    f->held = -1;
+    f->begun = false;
+}
+
 // The result is a file when this returns OK; the attempt has ended, whatever it returns.
 static enum status
 evaluate(struct follow *f, size_t kind)
@@ -299,10 +338,10 @@ evaluate(struct follow *f, size_t kind)
                              : evaluations[kind]->run(f->rows[kind], subject, &f->finding, &watch);
     struct status_note note;
     status_note_take(&note, status);
-    if ((status == STATUS_OK &&
-         failure_clear(subject->results, name, subject->run, subject->step, spec) != STATUS_OK) ||
-        failure_ended(subject->results, name, subject->run, subject->step, spec) != STATUS_OK)
+    if (status == STATUS_OK &&
+        failure_clear(subject->results, name, subject->run, subject->step, spec) != STATUS_OK)
         say(SAY_WARN, "%s", status_words());
+    end_attempt(f);
     return status_note_give(&note);
 }
 
@@ -421,7 +460,7 @@ perform(struct follow *f, const struct agenda_action *action)
         agenda_planned(f->agenda, plan(f, upstream, entry));
         return STATUS_OK;
     case AGENDA_LOOK:
-        look(f, action->kind);
+        look(f, action->kind, upstream_is_up(upstream));
         return STATUS_OK;
     case AGENDA_CLAIM:
         TRY(upstream_claim(upstream, entry, action->ttl_s, &yes));
@@ -434,7 +473,7 @@ perform(struct follow *f, const struct agenda_action *action)
         return answer_attempt(f, action, status);
     case AGENDA_BEGIN:
         fill_failure(f, action, f->name);
-        return answer_attempt(f, action, failure_begin(f->results, &f->failure));
+        return answer_attempt(f, action, begin_attempt(f, action->kind));
     case AGENDA_RUN:
         status = evaluate(f, action->kind);
         if (status == STATUS_OK)
@@ -499,6 +538,7 @@ work(void *from)
         status = STATUS_OK;
     status_note_take(&f->ended, status);
     f->ended.code = status;
+    end_attempt(f);
     for (size_t i = 0; i < f->count; i++)
         upstream_close(&f->upstreams[i]);
     channel_free(&f->channel);
@@ -523,6 +563,7 @@ follow_new(struct follow **out, const struct config *config, int wake_fd)
     f->config = config;
     f->set = &config->set;
     f->wake_fd = wake_fd;
+    f->held = -1;
     f->view.share = -1;
     pthread_mutex_init(&f->lock, NULL);
     if (pthread_create(&f->thread, NULL, work, f) != 0) {

@@ -1,5 +1,6 @@
 #include "lib/store/failure.h"
 
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -174,6 +175,38 @@ failure_begun(uint64_t *attempts, const char *results, const char *kind, const c
         *attempts = record->attempts;
     free(record);
     return status;
+}
+
+enum status
+failure_hold(int *held, const char *results, const char *kind, const char *run, uint64_t step,
+             struct hash128 spec)
+{
+    char path[PATH_BYTES];
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    *held = -1;
+    TRY(path_of(path, results, kind, run, step, spec, begun_ending));
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && fcntl(fd, F_OFD_SETLK, &whole) == 0)
+        *held = fd;
+    else if (fd >= 0)
+        close(fd);
+    return STATUS_OK;
+}
+
+enum status
+failure_is_held(bool *held, const char *results, const char *kind, const char *run, uint64_t step,
+                struct hash128 spec)
+{
+    char path[PATH_BYTES];
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    *held = false;
+    TRY(path_of(path, results, kind, run, step, spec, begun_ending));
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return STATUS_OK;
+    *held = fcntl(fd, F_OFD_GETLK, &whole) == 0 && whole.l_type != F_UNLCK;
+    close(fd);
+    return STATUS_OK;
 }
 
 enum status

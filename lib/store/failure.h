@@ -39,6 +39,12 @@ CHECKED enum status failure_begin(const char *results, const struct failure *att
 // The number of the last one that was begun and never ended; 0: none.
 CHECKED enum status failure_begun(uint64_t *attempts, const char *results, const char *kind,
                                   const char *run, uint64_t step, uint64_t mh, struct hash128 spec);
+// Until *held is closed, or this process ends, others see that the attempt is alive. -1 where it
+// could not be locked.
+CHECKED enum status failure_hold(int *held, const char *results, const char *kind, const char *run,
+                                 uint64_t step, struct hash128 spec);
+CHECKED enum status failure_is_held(bool *held, const char *results, const char *kind,
+                                    const char *run, uint64_t step, struct hash128 spec);
 CHECKED enum status failure_ended(const char *results, const char *kind, const char *run,
                                   uint64_t step, struct hash128 spec);
 

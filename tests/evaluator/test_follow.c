@@ -452,6 +452,20 @@ a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated(voi
     fine(manifest_read(manifest, &mh, folder));
     fine(failure_begun(&begun, eval, "core", "gone", 10, mh, file->head.spec));
     assert_int_equal(begun, 0);
+    // One that is alive holds its attempt, and lets it go when it ends.
+    bool held;
+    int fd;
+    failure->step = 10;
+    fine(failure_begin(eval, failure));
+    fine(failure_is_held(&held, eval, "core", "gone", 10, file->head.spec));
+    assert_false(held);
+    fine(failure_hold(&fd, eval, "core", "gone", 10, file->head.spec));
+    assert_true(fd >= 0);
+    fine(failure_is_held(&held, eval, "core", "gone", 10, file->head.spec));
+    assert_true(held);
+    close(fd);
+    fine(failure_is_held(&held, eval, "core", "gone", 10, file->head.spec));
+    assert_false(held);
     config_free(&config);
     free(file);
     free(manifest);

@@ -450,6 +450,14 @@ sim_end_run(struct sim *sim, size_t e, const struct agenda_action *action)
     return true;
 }
 
+// Does somebody who is alive hold the attempt that was begun?
+static inline bool
+sim_is_held(const struct sim *sim, const struct sim_record *record)
+{
+    const struct sim_evaluator *holder = &sim->evaluator[record->holder];
+    return holder->agenda && holder->instance == record->holder_life;
+}
+
 static inline void
 sim_look(struct sim *sim, size_t e, const struct agenda_action *action)
 {
@@ -462,6 +470,8 @@ sim_look(struct sim *sim, size_t e, const struct agenda_action *action)
         agenda_looked(self->agenda, AGENDA_YES, 0, NULL, now);
     else if (record->failure_mh == mh)
         agenda_known_failure(self->agenda, "as recorded");
+    else if (record->begun > 0 && !self->up[action->trainer] && sim_is_held(sim, record))
+        agenda_looked(self->agenda, AGENDA_LATER, record->begun, NULL, now);
     else
         agenda_looked(self->agenda, AGENDA_NO,
                       record->begun_mh == mh && sim->plant != PLANT_FORGET_ATTEMPTS ? record->begun
@@ -481,6 +491,8 @@ sim_begin(struct sim *sim, size_t e, const struct agenda_action *action)
     if (!fails) {
         record->begun = action->attempts;
         record->begun_mh = action->entry->manifest_hash;
+        record->holder = e;
+        record->holder_life = self->instance;
     }
     agenda_answer(self->agenda, fails ? AGENDA_TROUBLE : AGENDA_YES, "the disk is full",
                   sim->now + self->leap);

@@ -146,6 +146,8 @@ struct sim_records {
         size_t trainer, kind;
         uint64_t step, mh, value, failure_mh, begun_mh; // mh 0: none
         unsigned begun;
+        size_t holder; // who began, and in which of its lives
+        uint64_t holder_life;
     } at[SIM_TOLD];
 };
 
