@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STRIKES = 3, STRIKES_MS = 600000 };
+enum { STRIKES = 3, STRIKES_MS = 600000, FOREIGN_MOST = 4 };
 
 enum status
 dataclient_new(struct dataclient **out, const struct dataclient_settings *set)
@@ -81,6 +81,7 @@ dc_attach_later(struct source *source, int64_t when)
 {
     source->phase = PHASE_IDLE;
     source->gen = source->ghost = 0;
+    source->foreign = 0;
     source->let_go = source->shm = source->map_due = false;
     source->wait_until = when;
 }
@@ -217,6 +218,7 @@ receive_batch(struct dataclient *client, size_t p, const struct msg_batch *batch
         client->stale++;
         return -1;
     }
+    source->foreign = 0;
     if (batch->q < source->expect) {
         client->dup++;
         return -1;
@@ -414,6 +416,7 @@ dataclient_receive(struct dataclient *client, size_t p, const struct message *me
     case MESSAGE_ATTACHED:
         if (source->phase == PHASE_ATTACHING && message->attached.r == source->request) {
             source->phase = PHASE_ATTACHED;
+            source->foreign = 0;
             source->gen = message->attached.gen;
             source->credit_due = true;
             source->ring = message->attached.shm;
@@ -429,8 +432,14 @@ dataclient_receive(struct dataclient *client, size_t p, const struct message *me
             client->stale++;
             if (source->phase == PHASE_IDLE)
                 source->ghost = message->tick.gen;
+            // A late one says nothing. But where the producer speaks of another attachment again
+            // and again, and never of ours, it heard one request twice and answered twice, and we
+            // believe the wrong answer: nothing would ever come.
+            if (current && ++source->foreign >= FOREIGN_MOST)
+                dc_reattach(client, source, now);
             return -1;
         }
+        source->foreign = 0;
         source->waits = message->tick.why;
         memcpy(source->by, message->tick.by, sizeof source->by);
         if (message->tick.next > source->expect) { // the last ones sent were lost

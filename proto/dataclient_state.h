@@ -25,9 +25,10 @@ struct source {
     bool map_due;     // the driver has not been told where that is
     bool shm_refused; // it could not be mapped
     struct wire_shm ring;
-    uint64_t ghost; // an attachment we have given up and the producer has not: it did not hear
-    bool let_go;    // detach as soon as attached
-    unsigned tries; // attachments since the last good batch
+    unsigned foreign; // TICKs of another attachment since the last word of ours
+    uint64_t ghost;   // an attachment we have given up and the producer has not: it did not hear
+    bool let_go;      // detach as soon as attached
+    unsigned tries;   // attachments since the last good batch
     unsigned strikes;
     int64_t strikes_from;
     uint64_t bad_q; // + 1
