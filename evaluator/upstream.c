@@ -366,6 +366,7 @@ fetch(struct upstream *s, const struct msg_ck_entry *entry, struct shelf *shelf,
     struct blobfetch_order order = {.ck = entry->ck,
                                     .manifest_hash = entry->manifest_hash,
                                     .patience_ms = slow_ms > PATIENCE_MS ? slow_ms : PATIENCE_MS,
+                                    .backoff_cap_ms = s->set->net.backoff_cap_ms,
                                     .stop = fetching,
                                     .context = s};
     return shelf_fetch(shelf, folder, s->fetch, &order, entry->bytes);

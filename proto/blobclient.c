@@ -106,6 +106,12 @@ reopen(struct blobclient *c, int64_t now, int64_t pause_ms, const char *words)
 }
 
 void
+blobclient_backoff(struct blobclient *c, uint32_t cap_ms)
+{
+    c->set.link.backoff_cap_ms = cap_ms;
+}
+
+void
 blobclient_start(struct blobclient *c, const char *ck, uint64_t manifest_hash,
                  const struct texts *names, uint64_t most)
 {

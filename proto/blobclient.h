@@ -48,6 +48,8 @@ void blobclient_free(struct blobclient **client);
 // is given up.
 void blobclient_start(struct blobclient *client, const char *ck, uint64_t manifest_hash,
                       const struct texts *names, uint64_t most);
+// The longest pause between two tries to connect from now on.
+void blobclient_backoff(struct blobclient *client, uint32_t cap_ms);
 // CLOSE, BYE, then SHUT; within half a second. It waits for the last chunk that is under way: a
 // socket closed in the middle of one would leave the library with half a message for ever.
 void blobclient_leave(struct blobclient *client);

@@ -341,6 +341,8 @@ blobfetch_get(struct blobfetch *fetch, const struct blobfetch_order *order)
 {
     fetch->order = order;
     fetch->bytes = 0;
+    if (order->backoff_cap_ms)
+        blobclient_backoff(fetch->client, order->backoff_cap_ms);
     blobclient_start(fetch->client, order->ck, order->manifest_hash, &order->names, order->most);
     enum status status = until_done(fetch);
     if (status != STATUS_OK) {

@@ -24,11 +24,12 @@ void blobfetch_close(struct blobfetch **fetch);
 struct blobfetch_order {
     const char *ck;
     uint64_t manifest_hash;
-    struct texts names;  // manifest.json first
-    uint64_t most;       // bytes that may come
-    uint64_t reserve;    // bytes that stay free on the disk
-    const char *folder;  // is there, and ours
-    int64_t patience_ms; // without a new byte
+    struct texts names;      // manifest.json first
+    uint64_t most;           // bytes that may come
+    uint64_t reserve;        // bytes that stay free on the disk
+    const char *folder;      // is there, and ours
+    int64_t patience_ms;     // without a new byte
+    uint32_t backoff_cap_ms; // longest pause between two tries to connect; 0: 10,000
     // Several times a second; true: give up. May be NULL.
     bool (*stop)(void *context, uint64_t done, uint64_t total);
     void *context;
