@@ -63,11 +63,11 @@ static enum status
 take_memory(struct dataport *port, const struct dataserver_settings *set)
 {
     size_t total;
-    port->slots = set->slots;
+    port->slots = dataserver_places(set); // untouched, the spare ones are no memory
     port->bytes = set->links.stream.bytes;
     port->stride = (size_t)(port->bytes + 63) / 64 * 64;
     if (port->bytes > SIZE_MAX / 2 || !times(&total, port->stride, port->slots))
-        return FAIL(CREATE, "the ring of %u batches of %llu bytes is too large", port->slots,
+        return FAIL(CREATE, "the ring of %u batches of %llu bytes is too large", set->slots,
                     (unsigned long long)port->bytes);
     if (set->share)
         TRY(take_ring(port));
@@ -79,7 +79,7 @@ take_memory(struct dataport *port, const struct dataserver_settings *set)
         free(port->lent);
         if (port->wake_fd >= 0)
             close(port->wake_fd);
-        return FAIL(CREATE, "no memory for the ring: %u batches of %llu bytes", port->slots,
+        return FAIL(CREATE, "no memory for the ring: %u batches of %llu bytes", set->slots,
                     (unsigned long long)port->bytes);
     }
     for (size_t i = 0; i < port->slots; i++)

@@ -15,9 +15,9 @@
 
 struct dataport;
 
-// slots x stream.bytes of memory, all at once; with set->share in shared memory (proto/shmring).
-// CREATE: busy endpoint, no memory. The channel frees what messages under way may refer to, so it
-// is freed after the port.
+// dataserver_places x stream.bytes of memory, all at once (the kernel gives what is touched); with
+// set->share in shared memory (proto/shmring). CREATE: busy endpoint, no memory. The channel frees
+// what messages under way may refer to, so it is freed after the port.
 CHECKED enum status dataport_open(struct dataport **out, struct channel *channel,
                                   const char *endpoint, const struct dataserver_settings *set);
 void dataport_close(struct dataport **port);

@@ -40,6 +40,10 @@ dataserver_new(struct dataserver **out, const struct dataserver_settings *set, i
     }
     server->set = *set;
     server->stream = &server->links->set.stream;
+    for (uint16_t i = 0; i < set->slots; i++) {
+        server->place[i] = i;
+        server->spare[i] = (uint16_t)(set->slots + i);
+    }
     server->dice.seed = set->links.seed ^ 0x6461746173657276u;
     snprintf(server->links->state, sizeof server->links->state, "running");
     *out = server;
@@ -346,7 +350,7 @@ dataserver_look(const struct dataserver *server, struct dataserver_view *view)
         view->members += server->members[i].used;
         view->stale += server->members[i].used && !server->members[i].lk;
     }
-    for (size_t i = 0; i < server->set.slots; i++) {
+    for (size_t i = 0; i < dataserver_places(&server->set); i++) {
         const struct slot *slot = &server->slots[i];
         view->full += slot->state == SLOT_FULL;
         view->filling += slot->state == SLOT_FILLING;
@@ -356,7 +360,7 @@ dataserver_look(const struct dataserver *server, struct dataserver_view *view)
     uint64_t k = server->base;
     view->tail = share_number(server->stream, k);
     while (k < server->base + server->set.slots) {
-        const struct slot *slot = &server->slots[k % server->set.slots];
+        const struct slot *slot = ds_slot_at(server, k);
         if (slot->state != SLOT_FULL || slot->seq != share_number(server->stream, k))
             break;
         k++;

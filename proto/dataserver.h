@@ -9,8 +9,14 @@
 // 1. The ring wants to hold `slots` consecutive batches of this producer, beginning with the first
 //    one that some member may still need: the least `app`. Nothing else moves it: it advances as
 //    members apply, and falls back when one attaches from further behind. So a slow member is back
-//    pressure, up to the generator, and memory is `slots` batches whatever the members do.
+//    pressure, up to the generator, and memory is `slots` batches, and as many to spare (rule 2),
+//    whatever the members do.
 // 2. A slot is never rewritten while a message refers to it (refs), or while it is being filled.
+//    Messages to a trainer that stands still refer to theirs for as long as it does. So each place
+//    of the ring has a slot to spare, and goes on in that one. What all spare ones can hold is what
+//    one ring can: only when several stand still over sockets, each from another batch on, does
+//    the ring wait until one of them wakes or its connection ends (over shared memory nothing
+//    refers to a slot).
 // 3. A batch goes to a member only if: its credit allows, its group's gate allows (no one more than
 //    the least `lag` ahead of the slowest), its group's start barrier is open, it is next in order.
 // 4. Watermarks only grow. One that contradicts the others detaches the member with E_WINDOW.
@@ -28,7 +34,7 @@
 #include "proto/link.h"
 #include "proto/share.h"
 
-enum { MEMBERS_MOST = 64, GROUPS_MOST = 64, SLOTS_MOST = 256 };
+enum { MEMBERS_MOST = 64, GROUPS_MOST = 64, SLOTS_MOST = 256, PLACES_MOST = 2 * SLOTS_MOST };
 
 struct dataserver_settings {
     struct links_settings links; // name, inst, host, hb, lease, roles, win, stream, most, seed
@@ -45,6 +51,12 @@ struct dataserver_settings {
     bool share;                  // dataport: let trainers of this machine map the ring
 };
 extern const struct dataserver_settings dataserver_presets;
+// Slots there are memory for: those of the ring, and the spare ones (rule 2).
+static inline uint16_t
+dataserver_places(const struct dataserver_settings *set)
+{
+    return (uint16_t)(2 * set->slots);
+}
 
 enum dataserver_do { DATASERVER_SEND, DATASERVER_BATCH, DATASERVER_FILL, DATASERVER_EVENT };
 struct dataserver_action {

@@ -21,10 +21,37 @@ ds_ring_move(struct dataserver *server)
     server->base = base;
 }
 
+const struct slot *
+ds_slot_at(const struct dataserver *server, uint64_t index)
+{
+    return &server->slots[server->place[index % server->set.slots]];
+}
+
 struct slot *
 ds_slot_of(struct dataserver *server, uint64_t seq)
 {
-    return &server->slots[share_index(server->stream, seq) % server->set.slots];
+    uint64_t index = share_index(server->stream, seq);
+    return &server->slots[server->place[index % server->set.slots]];
+}
+
+// Rule 2: the slot of a number, or a spare one in its place when messages still refer to it. NULL:
+// they refer to all the spare ones, too.
+static struct slot *
+slot_to_fill(struct dataserver *server, uint64_t seq)
+{
+    struct slot *slot = ds_slot_of(server, seq);
+    if (slot->refs == 0)
+        return slot;
+    for (size_t i = 0; i < server->set.slots; i++) {
+        struct slot *other = &server->slots[server->spare[i]];
+        if (other->refs > 0)
+            continue;
+        server->place[share_index(server->stream, seq) % server->set.slots] = server->spare[i];
+        server->spare[i] = (uint16_t)(slot - server->slots);
+        slot->state = SLOT_EMPTY;
+        return other;
+    }
+    return NULL;
 }
 
 bool
@@ -51,7 +78,7 @@ bool
 ds_ring_want(struct dataserver *server, struct dataserver_action *out)
 {
     unsigned filling = 0;
-    for (size_t i = 0; i < server->set.slots; i++)
+    for (size_t i = 0; i < dataserver_places(&server->set); i++)
         filling += server->slots[i].state == SLOT_FILLING;
     if (server->paused || server->leaving || filling >= server->set.fills_most)
         return false;
@@ -60,15 +87,15 @@ ds_ring_want(struct dataserver *server, struct dataserver_action *out)
         uint64_t seq = share_number(server->stream, k);
         if (seq >= end)
             return false;
-        struct slot *slot = &server->slots[k % server->set.slots];
-        if (slot->state == SLOT_FILLING || slot->refs > 0 ||
-            (slot->state == SLOT_FULL && slot->seq == seq))
+        struct slot *slot = ds_slot_of(server, seq);
+        if (slot->state == SLOT_FILLING || (slot->state == SLOT_FULL && slot->seq == seq) ||
+            !(slot = slot_to_fill(server, seq)))
             continue;
         slot->state = SLOT_FILLING;
         slot->seq = seq;
         slot->stamp = ++server->fillings;
         out->what = DATASERVER_FILL;
-        out->slot = (uint16_t)(k % server->set.slots);
+        out->slot = (uint16_t)(slot - server->slots);
         out->seq = seq;
         out->stamp = slot->stamp;
         out->epoch = server->epoch;
@@ -81,7 +108,7 @@ bool
 ds_known_hash(const struct dataserver *server, uint64_t seq, uint64_t *hash)
 {
     const struct memory *memory = &server->memory[seq % server->set.hashes];
-    const struct slot *slot = &server->slots[share_index(server->stream, seq) % server->set.slots];
+    const struct slot *slot = ds_slot_at(server, share_index(server->stream, seq));
     if (slot->state == SLOT_FULL && slot->seq == seq) {
         *hash = slot->hash;
         return true;
@@ -113,7 +140,7 @@ void
 dataserver_filled(struct dataserver *server, const struct filled *filled, int64_t now)
 {
     (void)now;
-    assert(filled->slot < server->set.slots);
+    assert(filled->slot < dataserver_places(&server->set));
     struct slot *slot = &server->slots[filled->slot];
     assert(slot->state == SLOT_FILLING && slot->seq == filled->seq && slot->refs == 0);
     if (!filled->made) {
@@ -151,6 +178,6 @@ dataserver_filled(struct dataserver *server, const struct filled *filled, int64_
 void
 dataserver_released(struct dataserver *server, uint16_t slot, unsigned count)
 {
-    assert(slot < server->set.slots && server->slots[slot].refs >= count);
+    assert(slot < dataserver_places(&server->set) && server->slots[slot].refs >= count);
     server->slots[slot].refs -= count;
 }

@@ -56,7 +56,9 @@ struct dataserver {
     struct dice dice;
     struct member members[MEMBERS_MOST];
     struct group groups[GROUPS_MOST];
-    struct slot slots[SLOTS_MOST];
+    struct slot slots[PLACES_MOST];
+    uint16_t place[SLOTS_MOST]; // batch k of ours is in slot place[k mod set.slots]
+    uint16_t spare[SLOTS_MOST]; // the other slots: nobody is sent these any more
     struct memory *memory;
     uint64_t base; // index of the first batch the ring wants
     uint64_t epoch;
@@ -95,6 +97,7 @@ void ds_advance(struct dataserver *server, int64_t now);
 // ---- dataserver_ring.c
 void ds_ring_move(struct dataserver *server);
 bool ds_ring_want(struct dataserver *server, struct dataserver_action *out);
+const struct slot *ds_slot_at(const struct dataserver *server, uint64_t index);
 struct slot *ds_slot_of(struct dataserver *server, uint64_t seq);
 bool ds_in_window(const struct dataserver *server, uint64_t seq);
 bool ds_known_hash(const struct dataserver *server, uint64_t seq, uint64_t *hash);

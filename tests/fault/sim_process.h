@@ -216,9 +216,9 @@ sim_start_server(struct sim *sim, size_t p)
               "%s", status_words());
     sim->rings[producer->instance % SIM_RINGS] = (struct sim_ring){.owner = producer->instance};
     if (sim->shares)
-        dataserver_offer(
-            producer->server,
-            &(struct wire_shm){.slots = set.slots, .stride = 4096, .key = {producer->instance, 9}});
+        dataserver_offer(producer->server, &(struct wire_shm){.slots = dataserver_places(&set),
+                                                              .stride = 4096,
+                                                              .key = {producer->instance, 9}});
     sim_run_server(sim, p);
 }
 

@@ -26,7 +26,7 @@ enum {
     SIM_KINDS = 2, // of evaluations
     SIM_STEPS = 128,
     SIM_EVENTS = 1 << 14,
-    SIM_SLOTS = 16,
+    SIM_SLOTS = 2 * 16, // with the spare ones
     SIM_RINGS = 1024,
     SIM_KEPT = SIM_STEPS,
     SIM_TOLD = 1024, // records of one disk
@@ -161,9 +161,9 @@ struct sim_producer {
     struct dataserver *server; // NULL: down
     uint64_t instance;
     int64_t wake_at, frozen_until;
-    int64_t leap;                 // its clock is ahead by this: what its machine slept through
-    uint64_t content[SLOTS_MOST]; // hash of what lies in each slot
-    unsigned in_flight[SLOTS_MOST];
+    int64_t leap;                  // its clock is ahead by this: what its machine slept through
+    uint64_t content[PLACES_MOST]; // hash of what lies in each slot
+    unsigned in_flight[PLACES_MOST];
     struct dataserver_action wants[SLOTS_MOST];
     size_t want_first, want_count;
     bool busy;

@@ -80,6 +80,41 @@ chaos again down rate 400000
 scored moves "partitioned, and the trainer killed"
 stop $judge $moves
 
+# Deleted by retention while one after the other is fetched, slowly: what is open comes whole, who is gone is passed over
+# without a failure, and the last one has its result.
+(train fades ckpt.keep_last=1 ckpt.keep_unevaluated=0 trainer.steps=1400) & fades=$!
+between fades fades
+chaos fades down rate 400000
+(judge fades) & judge=$!
+chaos fades down cut 100000 20000 500000
+await 60 test -d "$work/runs/fades/checkpoints/step-000000001400" || { bad "fades is not trained"; last fades; }
+chaos fades pass
+check "deleted while they are fetched: the last one has its result" await 40 bash -c "jq -r 'select(.type == \"result\") | .ck + \" \" + .state' '$work/runs/fades/journal.jsonl' | grep -q '1400.* done'" || last judge-fades 20
+check "of $((1400 / 15 + 1)) checkpoints $(checkpoints fades) is left" [ "$(checkpoints fades)" -le 2 ]
+check "which is nobody's failure" [ "$(results fades | grep -c failed)" = 0 -a -z "$(find "$work" -path '*judge-fades*' -name '*failure*' | head -1)" ]
+stop $judge $fades
+
+# A full disk at the evaluator: nothing half written is taken for whole, and with room again every result comes.
+shim=$bin/libfaultio.so
+if [ -f "$shim" ] && ! grep -q __asan_init "$bin/osae-evaluator"; then
+  trained full; full=$pid
+  chaos full down rate 400000
+  (export LD_PRELOAD=$shim FAULTIO_ROOT=$work/cache-full/fetched FAULTIO_FULL=$work/disk-is-full; judge full eval.max_attempts=9) & judge=$!
+  come() { [ "$(counters full | grep -oE '[0-9]+ down$' | cut -d' ' -f1)" -ge 100000 ]; }
+  await 30 come || bad "full: nothing is fetched"
+  touch "$work/disk-is-full"
+  check "a full disk at the evaluator is told" await 20 grep -q "No space left" "$work/judge-full.log" || last judge-full
+  before=$(results full | wc -l)
+  sleep 2
+  check "nothing half written is taken for whole" [ "$(results full | wc -l)" = "$before" ]
+  rm "$work/disk-is-full"
+  chaos full pass
+  scored full "with room again"
+  stop $judge $full
+else
+  echo "skip a full disk at the evaluator: no libfaultio.so, or a sanitizer in the programs"
+fi
+
 # Gone for good when one checkpoint is scored and the others wait: from its folder, which is seen here.
 (train lost) & lost=$!
 (judge lost eval.fetch=auto eval.core_batches=60 eval.core_variance_batches=60) & judge=$!
