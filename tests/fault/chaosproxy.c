@@ -1,23 +1,28 @@
 // chaosproxy: stands between a client and the socket it wants, tcp or ipc, and spoils what goes by.
 // It knows bytes only: what they mean is opaque to it.
 //
-//     chaosproxy [-s SEED] [-b BUFFER] FIFO LISTEN TARGET [LISTEN TARGET]...      endpoints as in
-//     the settings: tcp://127.0.0.1:P, ipc:///PATH
+// clang-format off
+//     chaosproxy [-s SEED] [-b BUFFER] FIFO LISTEN TARGET [LISTEN TARGET]...
 //
-// Lines written into FIFO, `[up|down] COMMAND`, take effect at once (up: client to server, down:
-// back; neither: both ways):
+// Endpoints as in the settings: tcp://127.0.0.1:P, ipc:///PATH. Lines written into FIFO,
+// `[up|down] COMMAND`, take effect at once (up: client to server, down: back; neither: both ways):
 //
-//     pass                   as it comes: ends everything below. Connections of which bytes were
-//     swallowed are cut cut N [STEP LAST]      the next connection is cut when N bytes have gone by
-//     in that direction, the one after it
-//                            at N + STEP ... at LAST; then they pass. Without STEP: every
-//                            connection at N
-//     flip N [STEP LAST [REST]]   the same, but a bit of byte N is turned over; REST bytes later it
-//     is cut (0: not at all) delay MS               every byte waits so long rate BYTES a second,
-//     in each connection hold [MS]              nothing is read any more, and nothing lost: a
-//     partition; ends by itself after MS swallow [MS]           read and thrown away: a partition
-//     after which the connection is useless drop                   every connection is cut, now
-//     stats                  says where things stand
+//     pass                       as it comes: ends everything below. Connections of which bytes
+//                                were swallowed are cut
+//     cut N [STEP LAST]          the next connection is cut when N bytes have gone by in that
+//                                direction, the one after it at N + STEP ... at LAST; then they
+//                                pass. Without STEP: every connection at N
+//     flip N [STEP LAST [REST]]  the same, but a bit of byte N is turned over; REST bytes later it
+//                                is cut (0: not at all)
+//     delay MS                   every byte waits so long
+//     rate BYTES                 a second, in each connection
+//     hold [MS]                  nothing is read any more, and nothing lost: a partition; ends by
+//                                itself after MS
+//     swallow [MS]               read and thrown away: a partition after which the connection is
+//                                useless
+//     drop                       every connection is cut, now
+//     stats                      says where things stand
+// clang-format on
 //
 // Everything that happens is a line on stdout, counters last. A connection that was to be cut or
 // flipped at N and ended before gives N to the next one. A seed decides which bit is turned.
