@@ -2,15 +2,16 @@
 // after _new. The work thread (follow.h) performs one action after the other and answers it; the
 // simulator of tests/fault does the same with a disk, a network and evaluations of its own.
 //
+// clang-format off
 //   LIST -> for each checkpoint, newest first, until there was work:
 //     PLAN -> for each kind that is due:
-//       LOOK -- a result or a failure is known ----------------------------------> TELL -> next
-//       kind
-//         '---> CLAIM -> REACH -> BEGIN -> RUN -- a result ------------------------^
-//          no: another   no: another time   '---- failed so often, or begun so  -- RECORD
-//          time                                   often and never ended
+//       LOOK -- a result or a failure is known ------------------------> TELL -> next kind
+//         '--> CLAIM -> REACH -> BEGIN -> RUN -- a result -----------------^
+//              no: another time             '--- failed so often,          |
+//                                                or begun and never ended -- RECORD
 //     DROP what was fetched, UNCLAIM
 //   nothing to do anywhere: REST, until something is announced or the time has passed
+// clang-format on
 //
 // 1. Every checkpoint that stays listed gets a result or a recorded failure of each kind that is
 //    due, whatever is killed meanwhile: what fails is tried `max_attempts` times, each time later;
