@@ -235,6 +235,7 @@ fill_status(struct producer *p, struct named *out)
     named_whole(out, "sent_shared", (int64_t)view.shared);
     named_whole(out, "replayed", (int64_t)view.replayed);
     named_whole(out, "mismatches", (int64_t)view.mismatches);
+    named_whole(out, "bounces", (int64_t)view.bounces);
     named_whole(out, "malformed", (int64_t)dataport_malformed(port));
     named_whole(out, "blocks", (int64_t)made.blocks);
     named_real(out, "block_share", made.share);

@@ -123,9 +123,11 @@ prepare(struct prepared *out, const struct config *config, const struct prepare_
     offer(out, set);
     double mib = 1 << 20, block = (double)generator_bytes(&out->from, &out->sizes) / mib;
     double ring = (double)set->stream.ring_slots * (double)out->stream.bytes / mib;
-    say(SAY_INFO, "memory %.1f MiB = model %.1f, one shuffle block %.1f, ring of %u batches %.1f",
+    say(SAY_INFO,
+        "memory %.1f MiB = model %.1f, one shuffle block %.1f, ring of %u batches %.1f; up to %.1f "
+        "more while trainers stand still",
         (double)model_bytes(out->model) / mib + block + ring, (double)model_bytes(out->model) / mib,
-        block, (unsigned)set->stream.ring_slots, ring);
+        block, (unsigned)set->stream.ring_slots, ring, ring);
 done:
     if (status != STATUS_OK)
         prepared_release(out);

@@ -170,7 +170,8 @@ channel_pending(const struct channel *channel)
     for (size_t i = 0; i < channel->port_count; i++) {
         int events = 0;
         size_t bytes = sizeof events;
-        if (zmq_getsockopt(channel->ports[i]->socket, ZMQ_EVENTS, &events, &bytes) == 0 &&
+        if (channel->ports[i]->socket &&
+            zmq_getsockopt(channel->ports[i]->socket, ZMQ_EVENTS, &events, &bytes) == 0 &&
             events & ZMQ_POLLIN)
             return true;
     }
@@ -249,6 +250,37 @@ set_options(struct port *port, uint64_t largest)
     return bad;
 }
 
+static void
+shut(struct port *port)
+{
+    if (!port->socket)
+        return;
+    channel_unwatch(port->channel, port->fd);
+    zmq_close(port->socket);
+    port->socket = NULL;
+    port->fd = -1;
+}
+
+// The socket itself, with its options, watched.
+static enum status
+make_socket(struct port *port, uint64_t largest)
+{
+    size_t bytes = sizeof port->fd;
+    port->socket = zmq_socket(port->channel->context, port->kind->type);
+    enum status status = STATUS_OK;
+    if (!port->socket || set_options(port, largest) != 0 ||
+        zmq_getsockopt(port->socket, ZMQ_FD, &port->fd, &bytes) != 0)
+        status = FAIL(CREATE, "%s: cannot make a %s socket: %s", port->endpoint, port->kind->name,
+                      zmq_strerror(errno));
+    if (status == STATUS_OK)
+        status = channel_watch(port->channel, port->fd);
+    if (status != STATUS_OK && port->socket) {
+        zmq_close(port->socket);
+        port->socket = NULL;
+    }
+    return status;
+}
+
 static enum status
 port_new(struct channel *channel, enum port_kind kind, const char *endpoint, uint64_t largest,
          struct port **out)
@@ -264,22 +296,10 @@ port_new(struct channel *channel, enum port_kind kind, const char *endpoint, uin
     port->kind = &kinds[kind];
     port->fd = port->lock_fd = -1;
     snprintf(port->endpoint, sizeof port->endpoint, "%s", endpoint);
-    port->socket = zmq_socket(channel->context, port->kind->type);
-    size_t bytes = sizeof port->fd;
-    if (!port->socket || set_options(port, largest) != 0 ||
-        zmq_getsockopt(port->socket, ZMQ_FD, &port->fd, &bytes) != 0) {
-        enum status status = FAIL(CREATE, "%s: cannot make a %s socket: %s", endpoint,
-                                  port->kind->name, zmq_strerror(errno));
-        if (port->socket)
-            zmq_close(port->socket);
+    enum status status = make_socket(port, largest);
+    if (status != STATUS_OK) {
         free(port);
         return status;
-    }
-    enum status status = channel_watch(channel, port->fd);
-    if (status != STATUS_OK) {
-        zmq_close(port->socket);
-        free(port);
-        return status_pass(status, __FILE__, __LINE__);
     }
     channel->ports[channel->port_count++] = port;
     *out = port;
@@ -296,8 +316,7 @@ port_close(struct port **port)
     for (size_t i = 0; i < channel->port_count; i++)
         if (channel->ports[i] == p)
             channel->ports[i] = channel->ports[--channel->port_count];
-    channel_unwatch(channel, p->fd);
-    zmq_close(p->socket);
+    shut(p);
     if (p->lock_fd >= 0)
         close(p->lock_fd);
     free(p);
@@ -310,6 +329,26 @@ port_endpoint(const struct port *port)
     return port->endpoint;
 }
 
+// Listens, and learns the port that a `*` became.
+static enum status
+listen_at(struct port *port)
+{
+    if (endpoint_class(port->endpoint) == ENDPOINT_IPC) {
+        uid_t uid = geteuid();
+        if (zmq_setsockopt(port->socket, ZMQ_IPC_FILTER_UID, &uid, sizeof uid) != 0)
+            return FAIL(CREATE, "%s: %s", port->endpoint, zmq_strerror(errno));
+    }
+    if (zmq_bind(port->socket, port->endpoint) != 0)
+        return errno == EADDRINUSE
+                   ? FAIL(CREATE, "%s: the port is in use by another process", port->endpoint)
+                   : FAIL(CREATE, "%s: cannot listen: %s", port->endpoint, zmq_strerror(errno));
+    size_t bytes = sizeof port->endpoint;
+    char last[WIRE_ENDPOINT];
+    if (zmq_getsockopt(port->socket, ZMQ_LAST_ENDPOINT, last, &bytes) == 0)
+        memcpy(port->endpoint, last, sizeof last);
+    return STATUS_OK;
+}
+
 enum status
 channel_bind(struct channel *channel, enum port_kind kind, const char *endpoint, struct port **out)
 {
@@ -318,29 +357,42 @@ channel_bind(struct channel *channel, enum port_kind kind, const char *endpoint,
     assert(kinds[kind].server);
     *out = NULL;
     TRY(port_new(channel, kind, endpoint, 0, &port));
-    if (endpoint_class(endpoint) == ENDPOINT_IPC) {
+    if (endpoint_class(endpoint) == ENDPOINT_IPC)
         GOTRY(endpoint_lock(endpoint, &port->lock_fd));
-        uid_t uid = geteuid();
-        if (zmq_setsockopt(port->socket, ZMQ_IPC_FILTER_UID, &uid, sizeof uid) != 0) {
-            status = FAIL(CREATE, "%s: %s", endpoint, zmq_strerror(errno));
-            goto done;
-        }
-    }
-    if (zmq_bind(port->socket, endpoint) != 0) {
-        status = errno == EADDRINUSE
-                     ? FAIL(CREATE, "%s: the port is in use by another process", endpoint)
-                     : FAIL(CREATE, "%s: cannot listen: %s", endpoint, zmq_strerror(errno));
-        goto done;
-    }
-    size_t bytes = sizeof port->endpoint;
-    char last[WIRE_ENDPOINT];
-    if (zmq_getsockopt(port->socket, ZMQ_LAST_ENDPOINT, last, &bytes) == 0)
-        memcpy(port->endpoint, last, sizeof last);
+    GOTRY(listen_at(port));
 done:
     if (status != STATUS_OK)
         port_close(&port);
     *out = port;
     return status;
+}
+
+void
+port_unbind(struct port *port)
+{
+    if (port->socket)
+        (void)set_int(port, ZMQ_LINGER, 0); // what nobody reads goes too
+    shut(port);
+}
+
+bool
+port_is_bound(const struct port *port)
+{
+    return port->socket != NULL;
+}
+
+// Of an ipc path the library unlinks what is there before it binds, and nothing when it closes (so
+// since 4.2; else the old socket, which closes in its own time, would take the new one's path
+// away).
+enum status
+port_rebind(struct port *port)
+{
+    assert(port->kind->server && !port->socket);
+    TRY(make_socket(port, 0));
+    if (listen_at(port) == STATUS_OK)
+        return STATUS_OK;
+    shut(port);
+    return FAIL(AGAIN, "%s: cannot be bound yet", port->endpoint);
 }
 
 enum status
@@ -390,6 +442,8 @@ port_receive(struct port *port, struct packet *packet)
     bool more = true, routed = false;
     bool has_route = port->kind->type == ZMQ_ROUTER;
     memset(packet, 0, sizeof *packet);
+    if (!port->socket)
+        return false;
     zmq_msg_init(&packet->at[0]);
     zmq_msg_init(&packet->at[1]);
     for (size_t n = 0; more; n++) {
@@ -485,6 +539,8 @@ port_send(struct port *port, uint64_t route, const unsigned char *head, size_t h
 {
     enum port_sent sent;
     zmq_msg_t message;
+    if (!port->socket)
+        return PORT_FULL;
     if (payload && lent) {
         // Made first: once a part is accepted the rest must follow.
         union {
@@ -523,6 +579,6 @@ port_send(struct port *port, uint64_t route, const unsigned char *head, size_t h
 void
 port_publish(struct port *port, const char *topic, const unsigned char *head, size_t head_bytes)
 {
-    if (send_part(port, topic, strlen(topic), true) == PORT_SENT)
+    if (port->socket && send_part(port, topic, strlen(topic), true) == PORT_SENT)
         (void)send_part(port, head, head_bytes, false);
 }

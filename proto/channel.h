@@ -52,6 +52,12 @@ CHECKED enum status channel_bind(struct channel *channel, enum port_kind kind, c
 CHECKED enum status channel_connect(struct channel *channel, enum port_kind kind,
                                     const char *endpoint, uint64_t largest, struct port **out);
 void port_close(struct port **port);
+// A bound socket made anew at the same address, its lock kept: every connection is cut, and what
+// was under way is given back. Between the two nothing comes and every send is FULL. AGAIN: the old
+// one has not let go of the address yet; it takes milliseconds.
+void port_unbind(struct port *port);
+CHECKED enum status port_rebind(struct port *port);
+bool port_is_bound(const struct port *port);
 const char *port_endpoint(const struct port *port); // as bound: with the port a `*` became
 CHECKED enum status port_subscribe(struct port *port, const char *prefix); // SUBSCRIBER only
 

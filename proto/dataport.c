@@ -12,7 +12,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { RECEIVE_MOST = 256, NOTICES_MOST = 64 };
+enum { RECEIVE_MOST = 256, NOTICES_MOST = 64, REBIND_MS = 5 };
 
 struct dataport {
     struct channel *channel;
@@ -173,6 +173,9 @@ perform(struct dataport *port, const struct dataserver_action *action, int64_t n
     case DATASERVER_EVENT:
         notice_add(port, &action->notice);
         return;
+    case DATASERVER_BOUNCE:
+        port_unbind(port->socket); // dataport_turn binds it again
+        return;
     case DATASERVER_FILL:
         want = (struct want_batch){.seq = action->seq,
                                    .epoch = action->epoch,
@@ -240,6 +243,8 @@ dataport_turn(struct dataport *port, int64_t now)
     struct filled filled;
     int received = 0;
     uint64_t wakes;
+    if (!port_is_bound(port->socket) && port_rebind(port->socket) != STATUS_OK)
+        say(SAY_DEBUG, "%s", status_words());
     while (received < RECEIVE_MOST && port_receive(port->socket, &packet)) {
         received++;
         if (!packet.malformed && packet.frames == 1 &&
@@ -265,7 +270,10 @@ dataport_turn(struct dataport *port, int64_t now)
             dataserver_released(port->server, i, returned);
     }
     perform_all(port, now);
-    return received == RECEIVE_MOST ? now : dataserver_wake(port->server);
+    int64_t wake = dataserver_wake(port->server);
+    if (!port_is_bound(port->socket) && wake > now + REBIND_MS)
+        wake = now + REBIND_MS;
+    return received == RECEIVE_MOST ? now : wake;
 }
 
 void

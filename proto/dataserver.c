@@ -45,6 +45,7 @@ dataserver_new(struct dataserver **out, const struct dataserver_settings *set, i
         server->spare[i] = (uint16_t)(set->slots + i);
     }
     server->dice.seed = set->links.seed ^ 0x6461746173657276u;
+    server->stuck_at = NEVER;
     snprintf(server->links->state, sizeof server->links->state, "running");
     *out = server;
     return STATUS_OK;
@@ -345,6 +346,7 @@ dataserver_look(const struct dataserver *server, struct dataserver_view *view)
                                      .dropped = server->dropped,
                                      .mismatches = server->mismatches,
                                      .unsent = server->unsent,
+                                     .bounces = server->bounces,
                                      .paused = server->paused};
     for (size_t i = 0; i < MEMBERS_MOST; i++) {
         view->members += server->members[i].used;

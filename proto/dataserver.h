@@ -13,10 +13,9 @@
 //    whatever the members do.
 // 2. A slot is never rewritten while a message refers to it (refs), or while it is being filled.
 //    Messages to a trainer that stands still refer to theirs for as long as it does. So each place
-//    of the ring has a slot to spare, and goes on in that one. What all spare ones can hold is what
-//    one ring can: only when several stand still over sockets, each from another batch on, does
-//    the ring wait until one of them wakes or its connection ends (over shared memory nothing
-//    refers to a slot).
+//    of the ring has a slot to spare, and goes on in that one. When several stand still, each from
+//    another batch on, and the spare ones are gone too, every connection is made anew (BOUNCE):
+//    those who live attach again in a moment and lose nothing.
 // 3. A batch goes to a member only if: its credit allows, its group's gate allows (no one more than
 //    the least `lag` ahead of the slowest), its group's start barrier is open, it is next in order.
 // 4. Watermarks only grow. One that contradicts the others detaches the member with E_WINDOW.
@@ -58,7 +57,14 @@ dataserver_places(const struct dataserver_settings *set)
     return (uint16_t)(2 * set->slots);
 }
 
-enum dataserver_do { DATASERVER_SEND, DATASERVER_BATCH, DATASERVER_FILL, DATASERVER_EVENT };
+// BOUNCE: cut every connection, so that slots come back whose messages nobody reads.
+enum dataserver_do {
+    DATASERVER_SEND,
+    DATASERVER_BATCH,
+    DATASERVER_FILL,
+    DATASERVER_EVENT,
+    DATASERVER_BOUNCE
+};
 struct dataserver_action {
     enum dataserver_do what;
     uint64_t route;         // SEND, BATCH: to whom
@@ -119,6 +125,7 @@ struct dataserver_view {
     uint64_t tail, head; // the ring holds tail .. head - 1 of this producer's own numbers
     unsigned full, filling, in_flight;
     uint64_t sent, shared, replayed, refused, dropped, mismatches, unsent; // shared: of sent
+    uint64_t bounces;
     bool paused, generating;
 };
 void dataserver_look(const struct dataserver *server, struct dataserver_view *view);

@@ -241,6 +241,30 @@ cut_laggards(struct dataserver *server)
     }
 }
 
+// Messages are lent the ring's own memory, and the library cannot cut one connection: so all are
+// cut. Those who live attach again in a moment and lose nothing.
+static void
+bounce(struct dataserver *server, int64_t now)
+{
+    if (!ds_ring_stuck(server)) {
+        server->stuck_at = NEVER;
+        return;
+    }
+    if (server->stuck_at == NEVER)
+        server->stuck_at = now;
+    if (now - server->stuck_at < STUCK_MS)
+        return;
+    server->stuck_at = now;
+    server->bounces++;
+    while (server->links->count > 0)
+        links_drop(server->links, server->links->at[0].lk);
+    ds_mark_stale(server, now);
+    ds_post_event(server, SAY_WARN, "bounce",
+                  "slots of the ring are held by batches that nobody reads: every connection is "
+                  "made anew");
+    ds_post(server, DATASERVER_BOUNCE);
+}
+
 void
 ds_advance(struct dataserver *server, int64_t now)
 {
@@ -262,4 +286,5 @@ ds_advance(struct dataserver *server, int64_t now)
     ds_ring_move(server);
     cut_laggards(server);
     ds_ring_move(server);
+    bounce(server, now);
 }

@@ -104,6 +104,29 @@ ds_ring_want(struct dataserver *server, struct dataserver_action *out)
     return false;
 }
 
+// A batch is wanted, and messages with others are under way in its slot and in all spare ones.
+// Whoever they are for keeps nothing back any more, or the ring would not have moved past their
+// batches: they were dropped or detached, and do not read.
+bool
+ds_ring_stuck(const struct dataserver *server)
+{
+    uint64_t end = wanted_end(server);
+    if (server->paused || server->leaving)
+        return false;
+    for (size_t i = 0; i < server->set.slots; i++)
+        if (server->slots[server->spare[i]].refs == 0)
+            return false;
+    for (uint64_t k = server->base; k < server->base + server->set.slots; k++) {
+        const struct slot *slot = ds_slot_at(server, k);
+        uint64_t seq = share_number(server->stream, k);
+        if (seq >= end)
+            return false;
+        if (slot->refs > 0 && slot->seq != seq)
+            return true;
+    }
+    return false;
+}
+
 bool
 ds_known_hash(const struct dataserver *server, uint64_t seq, uint64_t *hash)
 {
@@ -147,12 +170,13 @@ dataserver_filled(struct dataserver *server, const struct filled *filled, int64_
         slot->state = SLOT_EMPTY;
         return;
     }
-    uint64_t before;
+    const struct memory *memory = &server->memory[filled->seq % server->set.hashes];
+    uint64_t before = memory->hash;
     slot->state = SLOT_FULL;
     slot->hash = filled->hash;
     slot->context = filled->context;
     slot->saturated = filled->saturated;
-    slot->replayed = ds_known_hash(server, filled->seq, &before);
+    slot->replayed = memory->after == filled->seq + 1;
     if (slot->replayed && before != filled->hash) {
         server->mismatches++;
         ds_post_event(server, SAY_ERROR, "replay.mismatch",

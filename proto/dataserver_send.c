@@ -203,6 +203,8 @@ dataserver_wake(const struct dataserver *server)
     int64_t wake = links_wake(server->links);
     if (server->out_count > 0 || server->leaving)
         return 0;
+    if (server->stuck_at != NEVER)
+        sooner(&wake, server->stuck_at + STUCK_MS);
     for (size_t i = 0; i < MEMBERS_MOST; i++) {
         const struct member *member = &server->members[i];
         if (!member->used)

@@ -7,6 +7,8 @@
 
 #define NEVER INT64_MAX
 
+enum { STUCK_MS = 250 }; // so long a wanted slot may be under way to nobody
+
 struct member {
     bool used;
     char name[WIRE_NAME];
@@ -67,6 +69,8 @@ struct dataserver {
     char why[65];
     uint64_t sent, shared, replayed, refused, dropped, mismatches, unsent;
     uint64_t fillings; // stamps given out
+    int64_t stuck_at;  // since when a wanted slot has been under way to somebody; NEVER
+    uint64_t bounces;
     struct dataserver_action outbox[OUTBOX_MOST];
     size_t out_first, out_count;
 };
@@ -98,6 +102,7 @@ void ds_advance(struct dataserver *server, int64_t now);
 void ds_ring_move(struct dataserver *server);
 bool ds_ring_want(struct dataserver *server, struct dataserver_action *out);
 const struct slot *ds_slot_at(const struct dataserver *server, uint64_t index);
+bool ds_ring_stuck(const struct dataserver *server);
 struct slot *ds_slot_of(struct dataserver *server, uint64_t seq);
 bool ds_in_window(const struct dataserver *server, uint64_t seq);
 bool ds_known_hash(const struct dataserver *server, uint64_t seq, uint64_t *hash);

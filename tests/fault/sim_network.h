@@ -105,7 +105,7 @@ sim_send_up(struct sim *sim, size_t t, size_t p, const struct message *message)
                                   .instance = sim->producer[p].instance,
                                   .socket = trainer->socket[p],
                                   // a connection dies with either end
-                                  .route = trainer->socket[p] << 20 | sim->producer[p].instance,
+                                  .route = trainer->socket[p] << 20 | sim->producer[p].door,
                                   .gen = sim_gen(message),
                                   .message = *message};
         sim_schedule(sim, &event);
@@ -116,7 +116,7 @@ sim_send_up(struct sim *sim, size_t t, size_t p, const struct message *message)
 static inline bool
 sim_route(const struct sim *sim, size_t p, uint64_t route, size_t *trainer)
 {
-    if ((route & 0xfffff) != sim->producer[p].instance)
+    if ((route & 0xfffff) != sim->producer[p].door)
         return false;
     for (size_t t = 0; t < sim->trainers; t++)
         if (sim->trainer[t].client && sim->trainer[t].socket[p] == route >> 20) {
@@ -175,15 +175,19 @@ sim_send_down(struct sim *sim, size_t p, const struct dataserver_action *action)
         event.hash = lends ? producer->content[action->slot] : 0;
         event.seq = batch ? action->message.batch.q : 0;
         event.holds_slot = lends;
-        event.route = producer->instance;
+        event.route = producer->instance << 32 | producer->door;
         sim_schedule(sim, &event);
     }
+    // A process that is stopped reads nothing: its messages fill the pipe and stay in the ring.
+    if (trainer->frozen_until > held_until)
+        held_until = trainer->frozen_until;
     if (lends) {
         producer->in_flight[action->slot]++;
         struct sim_event event = {.at = held_until,
                                   .kind = EVENT_RELEASE,
                                   .producer = p,
                                   .instance = producer->instance,
+                                  .route = producer->door,
                                   .slot = action->slot};
         sim_schedule(sim, &event);
         if (sim->plant == PLANT_EARLY_REUSE)

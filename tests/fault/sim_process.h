@@ -55,6 +55,19 @@ sim_check_server(struct sim *sim, size_t p)
     SIM_CHECK(sim, view.mismatches == 0, "a batch was made with other bits");
 }
 
+// The socket is made anew: what was under way on the old one is gone, and its slots are back.
+static inline void
+sim_bounce(struct sim *sim, struct sim_producer *producer)
+{
+    producer->door = ++sim->instances;
+    sim->bounces++;
+    for (uint16_t i = 0; i < PLACES_MOST; i++) {
+        if (producer->in_flight[i] && sim->plant != PLANT_EARLY_REUSE)
+            dataserver_released(producer->server, i, producer->in_flight[i]);
+        producer->in_flight[i] = 0;
+    }
+}
+
 static inline void
 sim_run_server(struct sim *sim, size_t p)
 {
@@ -76,6 +89,9 @@ sim_run_server(struct sim *sim, size_t p)
             ring->content[action.slot] = ring->stamp[action.slot] = 0;
             break;
         case DATASERVER_EVENT:
+            break;
+        case DATASERVER_BOUNCE:
+            sim_bounce(sim, producer);
             break;
         }
     }
@@ -207,6 +223,7 @@ sim_start_server(struct sim *sim, size_t p)
     memset(producer, 0, sizeof *producer);
     producer->leap = leap;
     producer->instance = ++sim->instances;
+    producer->door = producer->instance;
     struct dataserver_settings set = sim->server_set;
     set.links.stream.shard = (uint16_t)p;
     set.links.inst = (struct hash128){producer->instance, 1};

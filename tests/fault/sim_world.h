@@ -159,7 +159,7 @@ struct sim_ring {
 
 struct sim_producer {
     struct dataserver *server; // NULL: down
-    uint64_t instance;
+    uint64_t instance, door;   // door: which of its sockets; a bounce makes a new one
     int64_t wake_at, frozen_until;
     int64_t leap;                  // its clock is ahead by this: what its machine slept through
     uint64_t content[PLACES_MOST]; // hash of what lies in each slot
@@ -264,7 +264,7 @@ struct sim {
     // how it ended
     jmp_buf broken;
     char why[512];
-    uint64_t crashed, lost, applied_total, stale, regenerated, spoiled, shared_reads;
+    uint64_t crashed, lost, applied_total, stale, regenerated, spoiled, shared_reads, bounces;
     uint64_t results, given_up, evaluated, kills, deleted, rotten, fetched, unrecorded, leapt;
 };
 

@@ -122,6 +122,9 @@ sim_to_client(struct sim *sim, struct sim_event *event)
     if (!trainer->client || trainer->instance != event->instance ||
         trainer->socket[p] != event->socket)
         return; // the socket is gone, and what was in it
+    const struct sim_producer *from = &sim->producer[p];
+    if (event->route >> 32 == from->instance && (uint32_t)event->route != from->door)
+        return; // at the other end
     struct producer_view view;
     dataclient_producer(trainer->client, p, &view);
     uint64_t hash = event->hash;
@@ -161,7 +164,8 @@ static inline void
 sim_to_server(struct sim *sim, struct sim_event *event)
 {
     struct sim_producer *producer = &sim->producer[event->producer];
-    if (!producer->server || producer->instance != event->instance)
+    if (!producer->server || producer->instance != event->instance ||
+        (event->route & 0xfffff) != producer->door)
         return;
     if (sim->plant == PLANT_STALE_CREDIT && event->message.type == MESSAGE_CREDIT) {
         // The server forgets to compare: as if the sender had named what is current.
@@ -221,6 +225,8 @@ sim_handle(struct sim *sim, struct sim_event *event)
         sim_to_client(sim, event);
         break;
     case EVENT_RELEASE:
+        if (event->route != producer->door)
+            break; // came back with the bounce
         producer->in_flight[event->slot]--;
         if (sim->plant != PLANT_EARLY_REUSE)
             dataserver_released(producer->server, event->slot, 1);

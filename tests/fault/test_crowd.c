@@ -282,6 +282,27 @@ lockstep_stopped(void **unused)
     a_crowd(&(struct policy){"lockstep", PACE_BLOCK, 1, true, CROWD});
 }
 
+// Each is sent what it never reads, until neither the ring of two nor its spare slots are left:
+// then every connection is made anew, and who is quick goes on.
+static void
+one_after_the_other(void **unused)
+{
+    (void)unused;
+    const struct policy policy = {"freerun", PACE_DETACH, 2, true, 1};
+    pid_t producer = start_producer(2), stopped[3];
+    for (size_t i = 0; i < 3; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "quick-%zu", i);
+        stopped[i] = start_crowd(&policy);
+        struct ride among = ride(name, &policy, 2, 100, producer);
+        print_message("%zu stopped: 100 batches in %lld ms, longest wait %lld ms\n", i + 1,
+                      (long long)among.ms, (long long)among.longest);
+    }
+    for (size_t i = 0; i < 3; i++)
+        end_crowd(stopped[i]);
+    end_producer(producer);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, kit_begin, kit_end)
 
 int
@@ -289,10 +310,8 @@ main(void)
 {
     say_level(SAY_ERROR); // of 63, too many words
     const struct CMUnitTest tests[] = {
-        CASE(freerun_never_applying),
-        CASE(freerun_stopped),
-        CASE(bounded_stopped),
-        CASE(lockstep_stopped),
+        CASE(freerun_never_applying), CASE(freerun_stopped),     CASE(bounded_stopped),
+        CASE(lockstep_stopped),       CASE(one_after_the_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

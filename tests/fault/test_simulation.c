@@ -18,6 +18,7 @@ every_invariant_holds_for_every_seed(void **unused)
     struct sim *sim = malloc(sizeof *sim);
     uint64_t events = 0, applied = 0, crashed = 0, multi = 0, shared = 0, spoiled = 0;
     uint64_t results = 0, given_up = 0, kills = 0, deleted = 0, rotten = 0, fetched = 0, leapt = 0;
+    uint64_t bounces = 0;
     for (uint64_t seed = first_seed; seed < first_seed + seeds; seed++) {
         if (!sim_live(sim, seed, PLANT_NONE))
             fail_msg("seed %" PRIu64 ", at %" PRId64 " ms, event %" PRIu64 ": %s", seed,
@@ -34,12 +35,13 @@ every_invariant_holds_for_every_seed(void **unused)
         rotten += sim->rotten;
         fetched += sim->fetched;
         leapt += sim->leapt;
+        bounces += sim->bounces;
         multi += sim->producers > 1 && sim->trainers > 1;
     }
     print_message("%" PRIu64 " seeds: %" PRIu64 " events, %" PRIu64 " batches applied (%" PRIu64
                   " out of shared memory, %" PRIu64 " replaced while read), %" PRIu64
-                  " crashes, %" PRIu64 " farms\n",
-                  seeds, events, applied, shared, spoiled, crashed, multi);
+                  " crashes, %" PRIu64 " farms, %" PRIu64 " bounces\n",
+                  seeds, events, applied, shared, spoiled, crashed, multi, bounces);
     print_message("%" PRIu64 " results, %" PRIu64 " of them failures (%" PRIu64
                   " evaluators died of a checkpoint), %" PRIu64 " KiB fetched, %" PRIu64
                   " checkpoints deleted, %" PRIu64 " rotten, %" PRIu64 " leaps of a clock\n",
