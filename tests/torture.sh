@@ -133,7 +133,8 @@ for ((n = 1; killed < kills && failed == 0; n++)); do
   done
   # However often its trainers come and go, a producer holds what its settings say.
   [ "${peak:-0}" -le $((calm_peak + 65536)) ] || bad "round $n: the producer held $peak KiB, undisturbed $calm_peak"
-  echo "round $n ($transport): $((killed - before)) kills, producer ${peak:-0} KiB"
+  [ "${peak:-0}" = 0 ] && held="gone at the end" || held="$peak KiB at most"
+  echo "round $n ($transport): $((killed - before)) kills, producer $held"
   [ $failed = 0 ] && rm -rf "$work/runs/round-$n"
 done
 figures="$killed kills, $stops stops, $terms polite ends, $lives lives in $n rounds, $((SECONDS - began)) s"
