@@ -21,6 +21,9 @@
 // - queues are deeper than any credit; a full one is an alarm.
 // - whoever leaves says so: a fifth of a second of linger lets BYE out even on data sockets.
 // - a server that was killed is back in a second: reconnect soon, and never slower than that.
+// - clients queue also while they are not connected (no ZMQ_IMMEDIATE): with it a connection that
+//   breaks takes its queue along at once, and a process that has read one part of a message of two
+//   is aborted by the library. What an old queue brings a new server is late, like any message.
 // clang-format off
 static const struct kind {
     const char *name;
@@ -244,8 +247,6 @@ set_options(struct port *port, uint64_t largest)
         // Random because a maximum above 0 turns the library's own jitter off.
         bad |= set_int(port, ZMQ_RECONNECT_IVL, 100 + (int)(random_seed() % 100));
         bad |= set_int(port, ZMQ_RECONNECT_IVL_MAX, 1000);
-        if (kind->type == ZMQ_DEALER)
-            bad |= set_int(port, ZMQ_IMMEDIATE, 1);
     }
     return bad;
 }
