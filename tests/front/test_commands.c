@@ -1,87 +1,20 @@
 // The `osae` command as a user types it: output, errors, exit codes.
 #include "config/config.h"
 #include "config/yaml.h"
-#include "front/commands.h"
-#include "lib/base/file.h"
-
-#include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static char folder[] = "/tmp/osae-front-XXXXXX";
-static char *said, *complained; // stdout and stderr of the last command
+#include "tests/front/typed.h"
 
 static int
 start(void **unused)
 {
-    (void)unused;
     if (setenv("HOME", "/home/ada", 1) != 0 || unsetenv("OSAE_CACHE") != 0)
         return -1;
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static int
-finish(void **unused)
-{
-    (void)unused;
-    free(said);
-    free(complained);
-    return path_remove(folder) == STATUS_OK ? 0 : -1;
-}
-
-// Sends a descriptor into a file; returns a copy of where it went before.
-static int
-divert(int fd, const char *path)
-{
-    int before = dup(fd), to = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(before >= 0 && to >= 0);
-    assert_true(dup2(to, fd) >= 0);
-    assert_int_equal(close(to), 0);
-    return before;
-}
-
-static void
-restore(int fd, int before)
-{
-    assert_true(dup2(before, fd) >= 0);
-    assert_int_equal(close(before), 0);
-}
-
-// "config --changed" -> the exit code, with `said` and `complained` filled.
-static int
-osae(const char *line)
-{
-    char copy[1024], out[PATH_BYTES], err[PATH_BYTES], *argv[64], *left = copy;
-    size_t bytes;
-    int argc = 0;
-    snprintf(copy, sizeof copy, "osae %s", line);
-    for (char *word; (word = strsep(&left, " ")) != NULL;)
-        if (*word)
-            argv[argc++] = word;
-    argv[argc] = NULL;
-    assert_int_equal(path_join(out, folder, "out"), STATUS_OK);
-    assert_int_equal(path_join(err, folder, "err"), STATUS_OK);
-    assert_int_equal(fflush(stdout), 0);
-    int stdout_before = divert(STDOUT_FILENO, out), stderr_before = divert(STDERR_FILENO, err);
-    int code = commands_main(argc, argv);
-    fflush(stdout);
-    restore(STDOUT_FILENO, stdout_before);
-    restore(STDERR_FILENO, stderr_before);
-    free(said);
-    free(complained);
-    assert_int_equal(file_read(&said, &bytes, out, 1 << 20), STATUS_OK);
-    assert_int_equal(file_read(&complained, &bytes, err, 1 << 20), STATUS_OK);
-    return code;
+    return typed_start(unused);
 }
 
 static void
 write_config(char path[PATH_BYTES], const char *name, const char *text)
 {
-    assert_int_equal(path_join(path, folder, name), STATUS_OK);
+    assert_int_equal(path_join(path, scratch, name), STATUS_OK);
     assert_int_equal(file_replace(path, text, strlen(text)), STATUS_OK);
 }
 
@@ -269,13 +202,11 @@ output_that_nobody_takes_is_an_error(void **unused)
     (void)unused;
     char init[] = "init", name[] = "osae", *const argv[] = {name, init, NULL};
     assert_int_equal(fflush(stdout), 0);
-    char err[PATH_BYTES];
-    assert_int_equal(path_join(err, folder, "err"), STATUS_OK);
     int before = dup(STDOUT_FILENO), full = open("/dev/full", O_WRONLY | O_CLOEXEC);
     assert_true(before >= 0 && full >= 0);
     assert_true(dup2(full, STDOUT_FILENO) >= 0);
     assert_int_equal(close(full), 0);
-    int stderr_before = divert(STDERR_FILENO, err);
+    int stderr_before = divert(STDERR_FILENO, scratch_path("err"));
     int code = commands_main(2, argv);
     clearerr(stdout);
     restore(STDOUT_FILENO, before);
@@ -296,5 +227,5 @@ main(void)
         cmocka_unit_test(config_explains_a_key_a_section_and_a_bare_name),
         cmocka_unit_test(output_that_nobody_takes_is_an_error),
     };
-    return cmocka_run_group_tests(tests, start, finish);
+    return cmocka_run_group_tests(tests, start, typed_finish);
 }

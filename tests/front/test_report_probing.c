@@ -1,40 +1,7 @@
 // Sparse probing in a report: from the files that the real writer makes, in all three styles.
-#include "config/render.h"
 #include "front/report_probing.h"
 #include "lib/interop/saebench_probing.h"
-#include "tests/store/training.h"
-
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-static int
-start(void **unused)
-{
-    return scratch_make(unused) == 0 && chdir(scratch) == 0 ? 0 : -1;
-}
-
-static int
-finish(void **unused)
-{
-    return chdir("/") == 0 ? scratch_remove(unused) : -1;
-}
-
-static void
-write_config(const char *run)
-{
-    char path[PATH_BYTES];
-    struct config *config;
-    const char *const sets[] = {"model.path=/models/tiny.gguf", "model.layer=3"};
-    assert_int_equal(config_load(&config, NULL, sets, 2), STATUS_OK);
-    assert_int_equal(path_make(scratch_path(run), 0700), STATUS_OK);
-    assert_int_equal(path_join(path, scratch_path(run), "config.yaml"), STATUS_OK);
-    assert_int_equal(render_freeze(config, path), STATUS_OK);
-    config_free(&config);
-}
+#include "tests/front/made_run.h"
 
 // Two sets of two and three classes; `ks`: how many of the format's K's were asked for. Accuracies
 // are 0.5 + set / 10 + class / 100 + K / 1000, of the stream a ten-thousandth more.
@@ -96,7 +63,7 @@ printed(const char *run, enum table_style style)
 }
 
 static void
-says(const char *run, enum table_style style, const char *const *wanted)
+tells(const char *run, enum table_style style, const char *const *wanted)
 {
     char *text = printed(run, style);
     for (; *wanted; wanted++)
@@ -109,25 +76,25 @@ static void
 set_by_set_and_their_mean(void **unused)
 {
     (void)unused;
-    write_config("run");
+    write_config("run", NULL, 0);
     write_result("run", 100, 1000, 1, "mean"); // an older step
     write_result("run", 200, 3000, 3, "mean");
     // lang: classes 0.5 and 0.51; kind: 0.6, 0.61, 0.62; the mean is of the sets.
-    says("run", TABLE_TEXT,
-         (const char *const[]){
-             "Sparse probing\n", "best 1", "best 2", "best 5", "all columns",
-             "lang                  2  0.5060  0.5061  0.5070  0.5071  0.5100  0.5101  0.7050  "
-             "0.7051",
-             "kind|<of> text        3  0.6110  0.6111  0.6120  0.6121  0.6150  0.6151  0.8100  "
-             "0.8101",
-             "mean                  -  0.5585  0.5586  0.5595  0.5596  0.5625  0.5626  0.7575  "
-             "0.7576",
-             "Step 200, test accuracy of one class against the rest;",
-             "At most 4000 texts to train and 1000 to test, mean pooling.\n", NULL});
-    says("run", TABLE_MARKDOWN,
-         (const char *const[]){"| set | classes | best 1 SAE | best 1 stream |",
-                               "| kind\\|\\<of> text | 3 | 0.6110 | 0.6111 |",
-                               "| mean | - | 0.5585 | 0.5586 |", " |\n\nStep 200, ", NULL});
+    tells("run", TABLE_TEXT,
+          (const char *const[]){
+              "Sparse probing\n", "best 1", "best 2", "best 5", "all columns",
+              "lang                  2  0.5060  0.5061  0.5070  0.5071  0.5100  0.5101  0.7050  "
+              "0.7051",
+              "kind|<of> text        3  0.6110  0.6111  0.6120  0.6121  0.6150  0.6151  0.8100  "
+              "0.8101",
+              "mean                  -  0.5585  0.5586  0.5595  0.5596  0.5625  0.5626  0.7575  "
+              "0.7576",
+              "Step 200, test accuracy of one class against the rest;",
+              "At most 4000 texts to train and 1000 to test, mean pooling.\n", NULL});
+    tells("run", TABLE_MARKDOWN,
+          (const char *const[]){"| set | classes | best 1 SAE | best 1 stream |",
+                                "| kind\\|\\<of> text | 3 | 0.6110 | 0.6111 |",
+                                "| mean | - | 0.5585 | 0.5586 |", " |\n\nStep 200, ", NULL});
     char *page = printed("run", TABLE_HTML);
     assert_non_null(strstr(page, "kind|&lt;of&gt; text"));
     assert_null(strstr(page, "<of>"));
@@ -140,21 +107,14 @@ static void
 the_newest_of_a_step_with_at_most_three_ks_in_lines_that_fit(void **unused)
 {
     (void)unused;
-    write_config("many");
+    write_config("many", NULL, 0);
     write_result("many", 200, 9000, 7, "max");
     write_result("many", 200, 2000, 2, "mean"); // another specification, made before
     char *text = printed("many", TABLE_TEXT);
     assert_non_null(strstr(text, "best 5"));
     assert_null(strstr(text, "best 10"));
     assert_non_null(strstr(text, "max pooling"));
-    for (const char *line = text; *line;) {
-        char copy[1024];
-        size_t length = strcspn(line, "\n");
-        snprintf(copy, sizeof copy, "%.*s", (int)length, line);
-        if (words_width(copy) > 100)
-            fail_msg("%zu columns: %s", words_width(copy), copy);
-        line += length + (line[length] != '\0');
-    }
+    lines_fit(text);
     free(text);
 }
 
@@ -162,16 +122,16 @@ static void
 a_run_without_says_nothing_and_damage_is_left_out(void **unused)
 {
     (void)unused;
-    write_config("without");
+    write_config("without", NULL, 0);
     char *text = printed("without", TABLE_TEXT);
     assert_string_equal(text, "");
     free(text);
-    write_config("hurt");
+    write_config("hurt", NULL, 0);
     write_result("hurt", 100, 1000, 1, "mean");
     write_result("hurt", 200, 1000, 1, "mean");
     file_put(scratch_path("hurt/eval/sparse_probing/hurt_step-000000000200_eval_results.json"), "{",
              1);
-    says("hurt", TABLE_TEXT, (const char *const[]){"Step 100, ", NULL});
+    tells("hurt", TABLE_TEXT, (const char *const[]){"Step 100, ", NULL});
 }
 
 int
@@ -182,5 +142,5 @@ main(void)
         cmocka_unit_test(the_newest_of_a_step_with_at_most_three_ks_in_lines_that_fit),
         cmocka_unit_test(a_run_without_says_nothing_and_damage_is_left_out),
     };
-    return cmocka_run_group_tests(tests, start, finish);
+    return cmocka_run_group_tests(tests, typed_start, typed_finish);
 }
