@@ -1,70 +1,29 @@
 // `osae-evaluator eval`: SAEs of the command line on a tiny model, results found again, bad input.
 #include "config/settings.h"
-#include "lib/base/file.h"
 #include "lib/interop/saebench_absorption.h"
 #include "lib/interop/saebench_core.h"
-#include "lib/interop/saelens.h"
 #include "tests/evaluator/eval_once.h"
 #include "tests/evaluator/golden.h"
 #include "tests/evaluator/planted.h"
-
-#include <dirent.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-enum { D = 64, K = 2 * D, C = 16 };
-static char root[] = "/tmp/osae-once-XXXXXX";
-
-// f = (relu(x), relu(-x)), so xhat = x.
-static void
-write_identity(const char *folder, int64_t layer)
-{
-    static float w_enc[K * D], b_enc[K], w_dec[K * D], b_dec[D];
-    for (size_t i = 0; i < D; i++) {
-        w_enc[i * D + i] = w_dec[i * D + i] = 1;
-        w_enc[(D + i) * D + i] = w_dec[(D + i) * D + i] = -1;
-    }
-    struct card card = {.arch = ARCH_RELU, .width = D, .latents = K, .context = C};
-    if (layer >= 0)
-        card_hook(&card, (uint64_t)layer, true);
-    const struct saelens_source from = {.arch = ARCH_RELU,
-                                        .k = K,
-                                        .d = D,
-                                        .w_enc = w_enc,
-                                        .b_enc = b_enc,
-                                        .w_dec = w_dec,
-                                        .b_dec = b_dec,
-                                        .scale = 1};
-    assert_int_equal(saelens_write(folder, &card, &from), STATUS_OK);
-}
 
 static int
 set_up(void **unused)
 {
     (void)unused;
-    if (!mkdtemp(root) || chdir(root) != 0 || setenv("OSAE_CACHE", root, 1) != 0)
+    if (eval_start() != 0)
         return -1;
-    write_identity("sae", 1);
-    write_identity("nowhere", -1);
+    write_identity("sae", 1, 1);
+    write_identity("nowhere", -1, 1);
     FILE *rows = fopen("rows.jsonl", "w");
     if (!rows)
         return -1;
     for (unsigned r = 0; r < 6; r++) {
         fprintf(rows, "{\"input_ids\": [1");
-        for (unsigned t = 1; t < C + r; t++) // longer rows are cut
+        for (unsigned t = 1; t < EVAL_CONTEXT + r; t++) // longer rows are cut
             fprintf(rows, ", %u", 3 + (r * 31 + t * 17) % 500);
         fprintf(rows, "]}\n");
     }
     return fclose(rows);
-}
-
-static int
-tear_down(void **unused)
-{
-    (void)unused;
-    return chdir("/") == 0 && path_remove(root) == STATUS_OK ? 0 : -1;
 }
 
 static enum status
@@ -90,9 +49,9 @@ any_sae_is_scored_and_found_again(void **unused)
     near(first.core.kl_div_score, 1, 1e-6);
     assert_true(first.core.mse_sum < 1e-9);
     assert_int_equal(first.head.layer, 1); // as the SAE says
-    assert_int_equal(first.head.latents, K);
+    assert_int_equal(first.head.latents, EVAL_LATENTS);
     assert_string_equal(first.head.model_name, "tiny-llama");
-    assert_int_equal(first.core.total_tokens_eval_sparsity_variance, 2 * 2 * C);
+    assert_int_equal(first.core.total_tokens_eval_sparsity_variance, 2 * 2 * EVAL_CONTEXT);
     assert_int_equal(file_read(&table, &bytes, "table", 1 << 20), STATUS_OK);
     assert_non_null(strstr(table, "ce_loss_score"));
     free(table);
@@ -223,5 +182,5 @@ main(void)
         cmocka_unit_test(bad_input_is_one_line),
         cmocka_unit_test(one_bad_sae_does_not_stop_the_others),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, eval_finish);
 }

@@ -1,51 +1,17 @@
 // Sparse probing: SAEBench's own pooling and choice of columns, planted and random labels, sets
 // that must be refused, and whole evaluations on a tiny model.
 #include "evaluator/probing.h"
-#include "lib/base/file.h"
 #include "lib/interop/saebench_probing.h"
-#include "lib/interop/saelens.h"
 #include "tests/evaluator/eval_once.h"
 #include "tests/evaluator/golden.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <omp.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-static char root[] = "/tmp/osae-probing-XXXXXX";
-enum { D = 64, K = 2 * D };
 
 static uint32_t
 noise(uint64_t *state)
 {
     *state = *state * 6364136223846793005u + 1442695040888963407u;
     return (uint32_t)(*state >> 33);
-}
-
-// f = (relu(x), relu(-x)), turned so that latent i is channel (i * 37) mod K of it.
-static void
-write_sae(const char *folder, size_t turn)
-{
-    static float w_enc[K * D], b_enc[K], w_dec[K * D], b_dec[D];
-    memset(w_enc, 0, sizeof w_enc);
-    memset(w_dec, 0, sizeof w_dec);
-    for (size_t i = 0; i < K; i++) {
-        size_t at = i * turn % K;
-        w_enc[i * D + at % D] = w_dec[i * D + at % D] = at < D ? 1 : -1;
-    }
-    struct card card = {.arch = ARCH_RELU, .width = D, .latents = K, .context = 16};
-    card_hook(&card, 1, true);
-    const struct saelens_source from = {.arch = ARCH_RELU,
-                                        .k = K,
-                                        .d = D,
-                                        .w_enc = w_enc,
-                                        .b_enc = b_enc,
-                                        .w_dec = w_dec,
-                                        .b_dec = b_dec,
-                                        .scale = 1};
-    assert_int_equal(saelens_write(folder, &card, &from), STATUS_OK);
 }
 
 // Three classes told apart by their words, and by nothing but chance in `guess`.
@@ -81,19 +47,12 @@ static int
 set_up(void **unused)
 {
     (void)unused;
-    if (!mkdtemp(root) || chdir(root) != 0 || setenv("OSAE_CACHE", root, 1) != 0)
+    if (eval_start() != 0)
         return -1;
-    write_sae("sae", 1);
-    write_sae("turned", 37);
+    write_identity("sae", 1, 1);
+    write_identity("turned", 1, 37);
     write_sets();
     return 0;
-}
-
-static int
-tear_down(void **unused)
-{
-    (void)unused;
-    return chdir("/") == 0 && path_remove(root) == STATUS_OK ? 0 : -1;
 }
 
 // ---------------------------------------------------------------- rules
@@ -449,5 +408,5 @@ main(void)
         cmocka_unit_test(a_whole_set_is_probed_cached_and_found_again),
         cmocka_unit_test(variants_and_bad_settings),
     };
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    return cmocka_run_group_tests(tests, set_up, eval_finish);
 }
