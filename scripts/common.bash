@@ -184,3 +184,9 @@ rows_are_known() {
         has 1 "$word" || die 64 "no $noun is named '$word' ($script --list)"
     done
 }
+# rows_name MIX: the folder of a choice of rows, "open+terms-row".
+rows_name() {
+    printf '%s' "$1"
+    printf '%s\n' ${accepted[@]+"${accepted[@]}"} | sort -u | sed '/./s/^/+/' | tr -d '\n'
+    printf '%s\n' ${skipped[@]+"${skipped[@]}"} | sort -u | sed '/./s/^/-/' | tr -d '\n'
+}

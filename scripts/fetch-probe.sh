@@ -41,30 +41,20 @@ case $taken in *\?*) die 65 "$table: row ${taken##*\?} has too few columns" ;; '
 
 cache=$(cache_root)
 dl=$cache/dl
-name=open$(printf '%s\n' ${accepted[@]+"${accepted[@]}"} | sort -u | sed '/./s/^/+/' | tr -d '\n')
-name=$name$(printf '%s\n' ${skipped[@]+"${skipped[@]}"} | sort -u | sed '/./s/^/-/' | tr -d '\n')
-out=${out:-$cache/probe/$name}
+out=${out:-$cache/probe/$(rows_name open)}
 make_folder "$(dirname -- "$out")"
 take_turns "$cache"
+. "$scripts/packages.bash"
 
 # --- is it there already? -------------------------------------------------------------------------------
 recipe=$({ printf '%s\n' "$taken"; grep '^=' "$table"; cat "$scripts/fetch-probe.sh" "$scripts"/probe/*.awk "$scripts"/text/*.awk; } |
     sha256sum | cut -d ' ' -f 1)
-if [ -f "$out/recipe" ] && [ "$(cat "$out/recipe")" = "$recipe" ]; then
-    if [ -f "$out/SHA256SUMS" ] && (cd "$out" && sha256sum --quiet --status -c SHA256SUMS); then
-        printf '%s\n' "$out"
-        exit 0
-    fi
-    say "$out: a file is missing or damaged: making it again"
-elif [ -e "$out" ] && [ ! -f "$out/recipe" ] && [ -n "$(ls -A "$out" 2>/dev/null)" ]; then
-    die 73 "$out: is there and holds no sets that this script made; name another with --out"
-fi
+leave_if_made "holds no sets"
 for tool in unzip iconv dpkg-deb; do need_command "$tool" "it opens packages" "run scripts/setup.sh"; done
 need_space "$cache" 300 "the labelled texts with their packages"
 began=$(date +%s)
 
 # --- packages -------------------------------------------------------------------------------------------
-. "$scripts/packages.bash"
 mapfile -t packages < <(awk '{ n = split($3, p, ","); for (i = 1; i <= n; i++) if (!seen[p[i]]++) print p[i] }' <<<"$taken")
 fetch_packages "${packages[@]}"
 
@@ -136,14 +126,6 @@ for set in "${sets[@]}"; do
         sort >>"$new/tasks.tsv"
     say "$(awk -F '\t' -v s="$set" '$1 == s { n++; t += $3; u += $4 } END { printf "%-16s %2d classes, %6d rows to train, %5d to test", s, n, t, u }' "$new/tasks.tsv")"
 done
-{
-    printf 'package\tversion\tfile\tbytes\tsha256\n'
-    for package in "${packages[@]}"; do row_of "$got" "$package"; done
-} >"$new/sources.tsv"
-(cd "$new" && sha256sum -- *.jsonl tasks.tsv sources.tsv >SHA256SUMS)
-printf '%s\n' "$recipe" >"$new/recipe"
-sync -- "$new"/*
-rm -rf -- "$out"
-mv -- "$new" "$out"
+move_to_out "$new" "${packages[@]}"
 say "$out: $(awk -F '\t' 'NR > 1 { n[$1]++ } END { for (s in n) { sets++; tasks += n[s] == 2 ? 1 : n[s] } print tasks " tasks in " sets " sets" }' "$out/tasks.tsv"), in $(($(date +%s) - began)) s"
 printf '%s\n' "$out"

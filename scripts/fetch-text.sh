@@ -48,31 +48,20 @@ case $mix in *\?*) die 65 "$table: row ${mix##*\?} has too few columns" ;; '') d
 
 cache=$(cache_root)
 dl=$cache/dl
-name=$profile$(printf '%s\n' ${accepted[@]+"${accepted[@]}"} | sort -u | sed '/./s/^/+/' | tr -d '\n')
-name=$name$(printf '%s\n' ${skipped[@]+"${skipped[@]}"} | sort -u | sed '/./s/^/-/' | tr -d '\n')
-out=${out:-$cache/text/$name}
+out=${out:-$cache/text/$(rows_name "$profile")}
 make_folder "$(dirname -- "$out")"
 take_turns "$cache"
+. "$scripts/packages.bash"
 
 # --- is it there already? -----------------------------------------------------------------------------
 # What decides the bytes: the rows taken and the code. (Packages: what was fetched once stays.)
 recipe=$({ printf '%s\n' "$mix"; cat "$scripts/fetch-text.sh" "$scripts"/text/*.awk; } | sha256sum | cut -d ' ' -f 1)
-whole() { [ -f "$out/SHA256SUMS" ] && (cd "$out" && sha256sum --quiet --status -c SHA256SUMS); }
-if [ -f "$out/recipe" ] && [ "$(cat "$out/recipe")" = "$recipe" ]; then
-    if whole; then
-        printf '%s\n' "$out"
-        exit 0
-    fi
-    say "$out: a file is missing or damaged: making it again"
-elif [ -e "$out" ] && [ ! -f "$out/recipe" ] && [ -n "$(ls -A "$out" 2>/dev/null)" ]; then
-    die 73 "$out: is there and is not a text that this script made; name another with --out"
-fi
+leave_if_made "is not a text"
 for tool in unzip iconv dpkg-deb; do need_command "$tool" "it opens packages" "run scripts/setup.sh"; done
 need_space "$cache" "$([ "$profile" = open ] || [ ${#accepted[@]} -gt 0 ] && echo 600 || echo 150)" "this mix with its packages"
 began=$(date +%s)
 
 # --- packages -----------------------------------------------------------------------------------------
-. "$scripts/packages.bash"
 mapfile -t packages < <(awk '{ n = split($3, p, ","); for (i = 1; i <= n; i++) if (!seen[p[i]]++) print p[i] }' <<<"$mix")
 fetch_packages "${packages[@]}"
 
@@ -153,15 +142,7 @@ done
     printf 'source\tsplit\trecords\tbytes\n'
     awk -F '\t' '{ k = $1 "\t" $2; n[k]++; b[k] += $6 } END { for (k in n) print k "\t" n[k] "\t" b[k] }' "$work/all" | sort
 } >"$new/stats.tsv"
-{
-    printf 'package\tversion\tfile\tbytes\tsha256\n'
-    for package in "${packages[@]}"; do row_of "$got" "$package"; done
-} >"$new/sources.tsv"
-(cd "$new" && sha256sum train.jsonl heldout.jsonl stats.tsv sources.tsv >SHA256SUMS)
-printf '%s\n' "$recipe" >"$new/recipe"
-sync -- "$new"/*
-rm -rf -- "$out"
-mv -- "$new" "$out"
+move_to_out "$new" "${packages[@]}"
 # 3.85 bytes a token: measured on these mixes with the tokenizer of SmolLM2 (docs/data.md)
 say "$out: $(awk -F '\t' 'NR > 1 { n[$2] += $3; b[$2] += $4 } END {
     printf "%d records (%.1f MB, about %.1f M tokens) to train on, %d (%.2f MB) held out", n["train"], b["train"] / 1e6, b["train"] / 3.85e6, n["heldout"], b["heldout"] / 1e6 }' "$out/stats.tsv"), in $(($(date +%s) - began)) s"

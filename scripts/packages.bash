@@ -1,5 +1,6 @@
-# packages.bash: packages by name, kept in the cache and held to their pins. Source it after common.bash; it needs
-# $cache, $dl (its folder dl/), $table (the table that names the packages, for messages).
+# packages.bash: packages by name, kept in the cache and held to their pins, and a folder made of them, whole or not at
+# all. Source it after common.bash and take_turns; it needs $dl (the cache's folder dl/), $table (the table that names the
+# packages, for messages), $out (the folder to make) and $recipe (a hash of what decides its bytes).
 # shellcheck shell=bash
 
 # got.tsv, one line a package fetched: PACKAGE VERSION FILE BYTES SHA256. pins.tsv has the same columns.
@@ -84,4 +85,32 @@ unpack() {
     find "$2" -type f -name '*.gz' -exec gzip -d {} +
     find "$2" -type f -name '*.dz' -exec gzip -d -S .dz {} +
     find "$2" -type f -name '*.zip' -exec sh -c 'unzip -q -p "$1" >"$1.txt" && rm "$1"' - {} \;
+}
+
+# leave_if_made NOT-OURS: the script ends here if this recipe made $out and it is whole. NOT-OURS: what a folder of
+# somebody else's is.
+leave_if_made() {
+    if [ -f "$out/recipe" ] && [ "$(cat "$out/recipe")" = "$recipe" ]; then
+        if [ -f "$out/SHA256SUMS" ] && (cd "$out" && sha256sum --quiet --status -c SHA256SUMS); then
+            printf '%s\n' "$out"
+            exit 0
+        fi
+        say "$out: a file is missing or damaged: making it again"
+    elif [ -e "$out" ] && [ ! -f "$out/recipe" ] && [ -n "$(ls -A "$out" 2>/dev/null)" ]; then
+        die 73 "$out: is there and $1 that this script made; name another with --out"
+    fi
+}
+# move_to_out NEW PACKAGE...: the folder NEW, with its packages, hashes and recipe, becomes $out.
+move_to_out() {
+    local new=$1 package
+    shift
+    {
+        printf 'package\tversion\tfile\tbytes\tsha256\n'
+        for package; do row_of "$got" "$package"; done
+    } >"$new/sources.tsv"
+    (cd "$new" && sha256sum -- *.jsonl *.tsv >SHA256SUMS)
+    printf '%s\n' "$recipe" >"$new/recipe"
+    sync -- "$new"/*
+    rm -rf -- "$out"
+    mv -- "$new" "$out"
 }
