@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # scripts/fetch-probe.sh: each reader on a page of its format, then the whole path on a package made on the spot, with an
 # apt-get that hands it out. Under every awk that is here.
-. "$(dirname -- "${BASH_SOURCE[0]}")/house.bash"
-for tool in unzip iconv dpkg-deb python3; do command -v $tool >/dev/null || exit 77; done
+. "$(dirname -- "${BASH_SOURCE[0]}")/packages.bash"
 
 probe=$root/scripts/probe
-awks=()
-for a in mawk gawk original-awk; do ! command -v $a >/dev/null || awks+=("$a"); done
-[ ${#awks[@]} -gt 0 ] || awks=(awk)
 
 # --- readers: reads NAME INPUT WANTED [AWK-FLAGS] ---------------------------------------------------------
 reads() {
@@ -35,14 +31,13 @@ reads rows '\0001a\tx\nshort\n\0001b\ty\nA line that is "long" enough \\ here.\n
     -v label=- -v size=400 -v least=10 -v pieces=1
 
 # --- the whole path ---------------------------------------------------------------------------------------
-cp -r "$root/scripts" "$scratch/scripts"
-mkdir -p "$scratch/bin" "$scratch/repo" "$scratch/pkg/words/DEBIAN" "$scratch/pkg/words/usr/share/words"
+words=$scratch/pkg/words/usr/share/words
+mkdir -p "$words"
 for i in $(seq 60); do
-    printf 'Un texte qui parle de la ligne numéro %s, et de rien.\n' $i >"$scratch/pkg/words/usr/share/words/fr$i.txt"
-    printf 'A text that speaks of line number %s, "and" of nothing \\ else.\n' $i >"$scratch/pkg/words/usr/share/words/en$i.txt"
+    printf 'Un texte qui parle de la ligne numéro %s, et de rien.\n' $i >"$words/fr$i.txt"
+    printf 'A text that speaks of line number %s, "and" of nothing \\ else.\n' $i >"$words/en$i.txt"
 done
-printf 'Package: words\nVersion: 1\nArchitecture: all\nMaintainer: nobody <n@example.org>\nDescription: test\n' >"$scratch/pkg/words/DEBIAN/control"
-dpkg-deb --root-owner-group -b "$scratch/pkg/words" "$scratch/repo/words_1_all.deb" >/dev/null
+make_deb words 1
 cat >"$scratch/sets.tsv" <<'END'
 = tongue 400 20 2 40 0
 tongue  fr open   deb:words plain usr/share/words/fr*.txt public domain
@@ -51,24 +46,8 @@ tongue  en open   deb:words plain usr/share/words/en*.txt public domain
 gated   a  open   deb:words plain usr/share/words/fr*.txt public domain
 gated   b  ask-me deb:words plain usr/share/words/en*.txt somebody's
 END
-{ head -n 1 "$root/scripts/text/pins.tsv"
-    printf 'deb:words\t1\twords_1_all.deb\t%s\t%s\n' "$(stat -c %s "$scratch/repo/words_1_all.deb")" "$(sha256sum "$scratch/repo/words_1_all.deb" | cut -d ' ' -f 1)"; } >"$scratch/scripts/text/pins.tsv"
-cat >"$scratch/bin/apt-get" <<END
-#!/usr/bin/env bash
-echo "\$*" >>$scratch/calls
-[ ! -f $scratch/away ] || { echo 'E: no network' >&2; exit 100; }
-case \$* in *' update') exit 0 ;; esac
-while [ "\$1" != download ]; do shift; done
-shift
-for name; do cp $scratch/repo/\${name}_*.deb . || exit 100; done
-END
-chmod +x "$scratch/bin/apt-get"
-fetch() {
-    code=0
-    : >"$scratch/calls"
-    PATH=$scratch/bin:$PATH OSAE_CACHE=$scratch/cache bash "$scratch/scripts/fetch-probe.sh" --sources "$scratch/sets.tsv" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || code=$?
-    out=$(cat "$scratch/out") err=$(cat "$scratch/err") calls=$(wc -l <"$scratch/calls")
-}
+pin_debs words:1
+fetch() { run_fetch fetch-probe.sh --sources "$scratch/sets.tsv" "$@"; }
 touch "$scratch/away"
 fetch
 expect 'no network' "$code $out $err" '69  *Debian packages cannot be had*no network*run again*'

@@ -1,13 +1,9 @@
 #!/usr/bin/env bash
 # scripts/fetch-text.sh: each reader on a page of its format, then the whole path on packages made on the spot, with
 # an apt-get that hands them out. Under every awk that is here.
-. "$(dirname -- "${BASH_SOURCE[0]}")/house.bash"
-for tool in unzip iconv dpkg-deb python3; do command -v $tool >/dev/null || exit 77; done
+. "$(dirname -- "${BASH_SOURCE[0]}")/packages.bash"
 
 text=$root/scripts/text
-awks=()
-for a in mawk gawk original-awk; do ! command -v $a >/dev/null || awks+=("$a"); done
-[ ${#awks[@]} -gt 0 ] || awks=(awk)
 
 # --- readers: reads NAME INPUT WANTED ---------------------------------------------------------------------
 reads() {
@@ -42,15 +38,6 @@ reads fortunes '\0001f\none\n%\ntwo\n' '\0001f\none\n\ntwo\n'
 reads csv+news '\0001x\narticle_id,title,subtitle,text\n7,"T, t",,"He said ""no"".\nIt""s"\n' '\00017\nT, t\n\nHe said "no".\nIt'"'"'s\n'
 
 # --- the whole path ---------------------------------------------------------------------------------------
-cp -r "$root/scripts" "$scratch/scripts"
-script=$scratch/scripts/fetch-text.sh
-mkdir -p "$scratch/bin" "$scratch/repo"
-make_deb() { # NAME VERSION: from $scratch/pkg/NAME
-    mkdir -p "$scratch/pkg/$1/DEBIAN"
-    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: nobody <n@example.org>\nDescription: test\n' "$1" "$2" >"$scratch/pkg/$1/DEBIAN/control"
-    rm -f "$scratch/repo/$1"_*
-    dpkg-deb --root-owner-group -b "$scratch/pkg/$1" "$scratch/repo/${1}_$2_all.deb" >/dev/null
-}
 notes=$scratch/pkg/notes/usr/share/doc/notes
 manual=$scratch/pkg/manual/usr/share/man/man7
 mkdir -p "$notes" "$manual"
@@ -72,27 +59,8 @@ notes    30  90  open   deb:notes   plain  usr/share/doc/notes/*.txt  public dom
 manual   -   90  open   deb:manual  roff   usr/share/man/*.gz         public domain
 gated    -   90  ask-me deb:manual  roff   usr/share/man/*.gz         somebody's
 END
-{ head -n 1 "$text/pins.tsv"; for f in notes:1.0-1 manual:2:3.1; do
-    n=${f%%:*}; deb=$scratch/repo/${n}_${f#*:}_all.deb
-    printf 'deb:%s\t%s\t%s\t%s\t%s\n' "$n" "${f#*:}" "${deb##*/}" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d ' ' -f 1)"
-done; } >"$scratch/scripts/text/pins.tsv"
-cat >"$scratch/bin/apt-get" <<END
-#!/usr/bin/env bash
-echo "\$*" >>$scratch/calls
-case \$* in *' update') exit 0 ;; esac
-# stale: the system's lists are of no use, those of the cache are
-[ ! -f $scratch/stale ] || case \$* in *Dir::State::Lists=*) ;; *) echo 'E: stale' >&2; exit 100 ;; esac
-while [ "\$1" != download ]; do shift; done
-shift
-for name; do cp $scratch/repo/\${name}_*.deb . 2>/dev/null || { echo "E: Unable to locate package \$name" >&2; exit 100; }; done
-END
-chmod +x "$scratch/bin/apt-get"
-fetch() {
-    code=0
-    : >"$scratch/calls"
-    PATH=$scratch/bin:$PATH OSAE_CACHE=$scratch/cache bash "$script" --sources "$scratch/sources.tsv" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null || code=$?
-    out=$(cat "$scratch/out") err=$(cat "$scratch/err") calls=$(wc -l <"$scratch/calls")
-}
+pin_debs notes:1.0-1 manual:2:3.1
+fetch() { run_fetch fetch-text.sh --sources "$scratch/sources.tsv" "$@"; }
 
 fetch
 made=$scratch/cache/text/quickstart
