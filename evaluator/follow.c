@@ -33,6 +33,7 @@ struct follow {
     // of the work thread
     struct desk desk;
     void *rows[EVALUATIONS]; // states of evaluations[]; NULL: switched off
+    struct texts specs;      // theirs; "" of one that is off
     char name[WIRE_NAME];    // among evaluators
     struct channel *channel;
     struct upstream *upstreams[UPSTREAMS_MOST];
@@ -120,6 +121,10 @@ prepare(struct follow *f)
     struct score_watch watch = {watch_work, f};
     for (size_t i = 0; i < EVALUATIONS; i++)
         TRY(evaluation_open(&f->rows[i], evaluations[i], &f->desk, &watch));
+    for (size_t i = 0; i < EVALUATIONS; i++)
+        if (f->rows[i])
+            hex128(f->specs.at[i], evaluations[i]->spec(f->rows[i]));
+    f->specs.count = EVALUATIONS;
     return STATUS_OK;
 }
 
@@ -238,6 +243,10 @@ plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *ent
     for (size_t i = 0; i < EVALUATIONS; i++)
         if (f->rows[i] && evaluation_due(evaluations[i], &f->desk, &f->subject))
             kinds |= 1u << i;
+    // What the trainer has of somebody is not made again; of one that is not done it has heard of
+    // more to come, so somebody must say the last word.
+    if (entry->done || kinds & ~(unsigned)entry->has)
+        kinds &= ~(unsigned)entry->has;
     if (entry->done && kinds)
         kinds = is_settled(f, entry) ? 0 : lacking(f, entry, kinds);
     return kinds;
@@ -453,7 +462,7 @@ perform(struct follow *f, const struct agenda_action *action)
     bool yes = true;
     switch (action->what) {
     case AGENDA_LIST:
-        TRY(upstream_list(upstream, action->waiting));
+        TRY(upstream_list(upstream, &f->specs, action->waiting));
         agenda_listed(f->agenda, upstream_is_up(upstream));
         return STATUS_OK;
     case AGENDA_PLAN:

@@ -175,9 +175,9 @@ add(struct waiting *out, const struct msg_ck_entry *entry)
 }
 
 static enum status
-ask_list(struct upstream *s, struct waiting *out)
+ask_list(struct upstream *s, const struct texts *specs, struct waiting *out)
 {
-    struct msg_cklist ask = {.most = CK_MOST};
+    struct msg_cklist ask = {.most = CK_MOST, .specs = *specs};
     s->done.count = 0;
     hear(s);
     s->announced = false; // what was announced until now is in the list
@@ -190,9 +190,7 @@ ask_list(struct upstream *s, struct waiting *out)
         }
     } while (s->list.more && s->list.count > 0);
     learn(s);
-    // Done is what has the results of some specification. Of which, their files tell whom they lie
-    // before; anybody else would do all of it again.
-    for (size_t i = 0; sees_its_folder(s) && i < s->done.count && out->count < CK_MOST; i++)
+    for (size_t i = 0; i < s->done.count && out->count < CK_MOST; i++)
         out->at[out->count++] = s->done.at[i];
     return STATUS_OK;
 }
@@ -236,11 +234,11 @@ went_down(struct upstream *s)
 }
 
 enum status
-upstream_list(struct upstream *s, struct waiting *out)
+upstream_list(struct upstream *s, const struct texts *specs, struct waiting *out)
 {
     out->count = 0;
     if (s->up || tick_ms() >= s->retry_at) {
-        enum status status = ask_list(s, out);
+        enum status status = ask_list(s, specs, out);
         if (status == STATUS_OK) {
             s->up = true;
             s->failures = 0;

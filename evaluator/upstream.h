@@ -2,8 +2,8 @@
 // their files are, and whom to tell. A trainer that does not answer is a folder, if this machine
 // sees it.
 //
-//   CKLIST ---- up ----> its list: undone ones, and   results are told
-//           |            done ones where it is seen
+//   CKLIST ---- up ----> its list: undone ones,       results are told
+//           |            then done ones
 //           '-- down --> the folder it named before,  results are files, told when it is back
 //                        or the run's own
 //   files: its folder, if this machine sees it with the announced manifest; else fetched (shelf.h)
@@ -37,8 +37,10 @@ CHECKED enum status upstream_open(struct upstream **out, struct channel *channel
 void upstream_close(struct upstream **upstream);
 
 // What waits for a result, newest first; behind it what is `done` for the trainer but may lack a
-// result of our specification. OK also when nobody answers and no folder is seen.
-CHECKED enum status upstream_list(struct upstream *upstream, struct waiting *out);
+// result of our specifications, `specs` (as in CKLIST; entries say which they have). OK also when
+// nobody answers and no folder is seen.
+CHECKED enum status upstream_list(struct upstream *upstream, const struct texts *specs,
+                                  struct waiting *out);
 bool upstream_is_up(const struct upstream *upstream); // it answered last time
 const char *upstream_endpoint(const struct upstream *upstream);
 bool upstream_announced(struct upstream *upstream); // something new since the last call

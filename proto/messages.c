@@ -223,6 +223,7 @@ static const struct field cklist_rows[] = {
     WIRE("i", cklist, i, 1, U64, 0, "request number"),
     WIRE("after", cklist, after, 0, SEQ, OPT, "only steps above"),
     WIRE("lim", cklist, most, 1, CK_MOST, 0, "at most so many"),
+    WIRE("spec", cklist, specs, 0, 0, OPT, "hashes of evaluations' configurations: who has their results?"),
 };
 static const struct field ck_entry_rows[] = {
     TEXT("ck", ck_entry, ck, "<run>/<step>-<inc>"),
@@ -233,6 +234,7 @@ static const struct field ck_entry_rows[] = {
     WIRE("best", ck_entry, best, 0, 1, OPT, "best so far"),
     WIRE("done", ck_entry, done, 0, 1, OPT, "has all its results"),
     WIRE("last", ck_entry, last, 0, 1, OPT, "the run ends with it"),
+    WIRE("has", ck_entry, has, 0, U16, OPT, "bit n: a result or a recorded failure of the n-th spec asked for"),
 };
 static const struct field cklistr_rows[] = {
     NUMBER("r", cklistr, r, "i of the CKLIST"),

@@ -316,12 +316,14 @@ struct msg_ck_entry {
     char ck[WIRE_TOPIC];
     uint64_t step, bytes, manifest_hash, ts_ns;
     bool best, done;
-    bool last; // the run ends with it
+    bool last;    // the run ends with it
+    uint16_t has; // bit n: a result or a recorded failure of specs.at[n] of the CKLIST
 };
 enum { CK_MOST = 256, BLOB_FILES_MOST = 64 };
 struct msg_cklist {
     uint64_t lk, i, after; // steps above this
     uint16_t most;
+    struct texts specs; // 32 hex digits each; any other text is nobody's
 };
 struct msg_cklistr {
     uint64_t r;

@@ -57,13 +57,22 @@ name_checkpoint(struct board_entry *entry, const char *run, uint32_t incarnation
              incarnation);
 }
 
+static bool
+has_spec(const struct board_entry *entry, struct hash128 spec)
+{
+    for (size_t i = 0; i < entry->got; i++)
+        if (hash128_same(entry->specs[i], spec))
+            return true;
+    return false;
+}
+
 bool
 board_result(struct board_entry *entry, struct hash128 spec, bool more, double score)
 {
-    bool had_done = entry->done, had = false;
-    for (size_t i = 0; i < entry->got; i++)
-        had |= hash128_same(entry->specs[i], spec);
-    if (!had && entry->got < BOARD_SPECS)
+    bool had_done = entry->done, had = has_spec(entry, spec);
+    if (!had && entry->got == BOARD_SPECS)
+        memmove(entry->specs, entry->specs + 1, --entry->got * sizeof entry->specs[0]);
+    if (!had)
         entry->specs[entry->got++] = spec;
     if (isfinite(score))
         entry->score = score;
@@ -202,6 +211,19 @@ board_is_best(const struct board *board, const struct board_entry *entry)
     return isfinite(entry->score);
 }
 
+// Bit n: the entry has something of the n-th one.
+static uint16_t
+which_it_has(const struct board_entry *entry, const struct texts *specs)
+{
+    unsigned has = 0;
+    struct hash128 spec;
+    for (size_t i = 0; i < specs->count && i < 16; i++)
+        if (strlen(specs->at[i]) == 32 && hex128_parse(&spec, specs->at[i]) &&
+            has_spec(entry, spec))
+            has |= 1u << i;
+    return (uint16_t)has;
+}
+
 void
 board_list(const struct board *board, const struct msg_cklist *ask, uint64_t steps,
            struct msg_cklistr *out)
@@ -226,6 +248,7 @@ board_list(const struct board *board, const struct msg_cklist *ask, uint64_t ste
         to->done = entry->done;
         to->last = entry->step == steps;
         to->best = board_is_best(board, entry);
+        to->has = which_it_has(entry, &ask->specs);
     }
 }
 

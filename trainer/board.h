@@ -7,14 +7,14 @@
 #include "proto/messages.h"
 #include "trainer/keeper.h"
 
-enum { BOARD_MOST = 4096, BOARD_SPECS = 4, BOARD_CLAIMS = 8, BOARD_PINS = 64 };
+enum { BOARD_MOST = 4096, BOARD_SPECS = 8, BOARD_CLAIMS = 8, BOARD_PINS = 64 };
 
 struct board_entry {
     char ck[WIRE_TOPIC]; // <run>/<step>-<incarnation>
     uint64_t step, mh, bytes;
     bool done;    // all its results or recorded failures are there
     double score; // of the tracked metric; NaN: none
-    size_t got;   // results so far, by the specification of the evaluation
+    size_t got;   // results and failures so far, by specification; the oldest are forgotten
     struct hash128 specs[BOARD_SPECS];
     char claimant[WIRE_NAME]; // who works on it, until then
     int64_t claimed_until;

@@ -73,12 +73,20 @@ kill -9 $one; wait $one 2>/dev/null
 sleep 3
 check "after a restart nothing is said twice" [ "$(grep -c '"type":"result"' "$work/runs/one/journal.jsonl")" = "$before" ]
 
-# Another specification is scored beside the first; a hook that does not fit is a failure with its reason.
+# Another specification is scored beside the first, once, whoever does it; a hook that does not fit is a failure with its reason.
 stop $x
-(evaluator z evaluator.trainers="[$(address 0)]" eval.fetch=always model.layer=0 eval.max_attempts=2 eval.core_batches=2) & z=$!
+(evaluator u evaluator.trainers="[$(address 0)]" eval.fetch=always) & u=$!
 sleep 3
-check "a trainer whose checkpoints have results is left alone" [ "$(grep -c '"type":"result"' "$work/runs/one/journal.jsonl")" = "$before" ]
-stop $z $one $two
+check "a newcomer does not make again what others made" bash -c "[ $(results one | wc -l) = $before ] && ! ls $work/u/runs 2>/dev/null"
+stop $u
+twice() { [ "$(results one | sort -u | wc -l)" = $((2 * $(checkpoints one))) ]; }
+(evaluator z evaluator.trainers="[$(address 0)]" eval.fetch=always eval.core_batches=2) & z=$!
+check "other settings are scored over the wire too" await 60 twice || tail -5 "$work/eval-z.log"
+stop $z
+(evaluator v evaluator.trainers="[$(address 0)]" eval.fetch=always eval.core_batches=2) & v=$!
+sleep 3
+check "and by nobody a second time" bash -c "[ $(results one | wc -l) = $(results one | sort -u | wc -l) ] && ! ls $work/v/runs 2>/dev/null"
+stop $v $one $two
 (trainer three standard $keep trainer.steps=10 trainer.ctl=$(address 6) trainer.pub=$(address 7) trainer.blob=$(address 8)) & three=$!
 (evaluator z evaluator.trainers="[$(address 6)]" eval.fetch=always model.layer=0 eval.max_attempts=2) & z=$!
 check "an SAE of another hook is recorded as failed" await 60 bash -c "[ \$(jq -r 'select(.type == \"result\" and .state == \"failed\") | .why' $work/runs/three/journal.jsonl | grep -c 'wanted block 0') = 2 ]"

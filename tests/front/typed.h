@@ -54,7 +54,8 @@ osae(const char *line)
     const char *out = scratch_path("out"), *err = scratch_path("err");
     size_t bytes;
     int argc = 0;
-    snprintf(copy, sizeof copy, "osae %s", line);
+    int bytes_typed = snprintf(copy, sizeof copy, "osae %s", line);
+    assert_in_range(bytes_typed, 1, sizeof copy - 1);
     for (char *word; (word = strsep(&left, " ")) != NULL;)
         if (*word)
             argv[argc++] = word;

@@ -112,6 +112,38 @@ one_that_was_told_to_come_and_does_not_is_done_by_the_word_of_the_next(void **st
     board_free(&board);
 }
 
+// An evaluator that sees no files of others knows from the list what of its own is missing.
+static void
+a_list_says_of_which_specifications_there_are_results(void **state)
+{
+    (void)state;
+    struct board *board = board_of(2);
+    struct board_entry *entry = entry_of(board, 1);
+    struct hash128 spec = {0, 0};
+    for (uint64_t i = 1; i <= BOARD_SPECS + 1; i++) { // one more than are remembered
+        spec.low = i;
+        assert_true(board_result(entry, spec, i < BOARD_SPECS + 1, 0.9));
+    }
+    assert_false(board_result(entry, spec, false, 0.9));
+    static struct msg_cklist ask = {.most = 5};
+    struct msg_cklistr *list = calloc(1, sizeof *list);
+    assert_non_null(list);
+    const uint64_t asked[] = {1, 2, BOARD_SPECS + 2, BOARD_SPECS + 1}; // the first was forgotten
+    for (size_t i = 0; i < 4; i++) {
+        spec.low = asked[i];
+        hex128(ask.specs.at[ask.specs.count++], spec);
+    }
+    snprintf(ask.specs.at[ask.specs.count++], TEXT_BYTES, "%s", "");
+    snprintf(ask.specs.at[ask.specs.count++], TEXT_BYTES, "%033d", 2);
+    snprintf(ask.specs.at[ask.specs.count++], TEXT_BYTES, "%031dx", 2);
+    board_list(board, &ask, 2, list);
+    assert_int_equal(list->count, 2);
+    assert_int_equal(list->at[0].has, 1u << 1 | 1u << 3);
+    assert_int_equal(list->at[1].has, 0);
+    free(list);
+    board_free(&board);
+}
+
 int
 main(void)
 {
@@ -120,6 +152,7 @@ main(void)
         cmocka_unit_test(what_is_claimed_is_spared),
         cmocka_unit_test(a_checkpoint_is_done_with_its_last_kind),
         cmocka_unit_test(one_that_was_told_to_come_and_does_not_is_done_by_the_word_of_the_next),
+        cmocka_unit_test(a_list_says_of_which_specifications_there_are_results),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
