@@ -109,6 +109,8 @@ watch_work(void *context, const char *what, double share)
         note_progress(f, what, share);
         if (f->agenda)
             renew(f);
+        for (size_t i = 0; i < f->count; i++)
+            upstream_hear(f->upstreams[i]);
     }
     return atomic_load(&f->stop);
 }

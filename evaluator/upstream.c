@@ -99,10 +99,8 @@ upstream_endpoint(const struct upstream *s)
     return s->endpoint;
 }
 
-// Whenever we turn to the trainer, also when there is never time to rest: an announcement unread
-// keeps a buffer of the library for itself, 18 KiB.
-static void
-hear(struct upstream *s)
+void
+upstream_hear(struct upstream *s)
 {
     struct heard heard;
     while (s->announcements && subscriber_next(s->announcements, &heard))
@@ -112,7 +110,7 @@ hear(struct upstream *s)
 bool
 upstream_announced(struct upstream *s)
 {
-    hear(s);
+    upstream_hear(s);
     bool announced = s->announced;
     s->announced = false;
     return announced;
@@ -179,7 +177,7 @@ ask_list(struct upstream *s, const struct texts *specs, struct waiting *out)
 {
     struct msg_cklist ask = {.most = CK_MOST, .specs = *specs};
     s->done.count = 0;
-    hear(s);
+    upstream_hear(s);
     s->announced = false; // what was announced until now is in the list
     do {
         TRY(caller_ask(s->caller, MESSAGE_CKLIST, &ask, MESSAGE_CKLISTR, &s->list,
@@ -300,7 +298,6 @@ enum status
 upstream_claim(struct upstream *s, const struct msg_ck_entry *entry, uint32_t ttl_s, bool *granted)
 {
     *granted = true;
-    hear(s);
     if (!s->up)
         return STATUS_OK;
     struct msg_claim claim = {.ttl_s = ttl_s};

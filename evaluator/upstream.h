@@ -44,6 +44,9 @@ CHECKED enum status upstream_list(struct upstream *upstream, const struct texts 
 bool upstream_is_up(const struct upstream *upstream); // it answered last time
 const char *upstream_endpoint(const struct upstream *upstream);
 bool upstream_announced(struct upstream *upstream); // something new since the last call
+// Takes in what was announced, for the next upstream_announced. During long work, now and then:
+// what nobody takes fills the library's queue, and then the trainer's.
+void upstream_hear(struct upstream *upstream);
 
 // The run's name in "<run>/<step>-<incarnation>", and where its results go: eval.out, or eval/ of
 // the run's folder, the trainer's where this machine sees it.

@@ -5,6 +5,11 @@
 
 #include "tests/proto/socket_kit.h"
 
+#include <malloc.h>
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+size_t __sanitizer_get_current_allocated_bytes(void); // of the runtime; no header comes with gcc's
+#endif
+
 static struct channel *channel, *far;
 static struct publisher *publisher;
 static struct subscriber *subscriber;
@@ -348,6 +353,59 @@ without_an_incarnation_the_later_one_is_higher(void **unused)
     close_all();
 }
 
+// Bytes allocated and not freed, the library's too.
+static size_t
+held_bytes(void)
+{
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return __sanitizer_get_current_allocated_bytes();
+#else
+    struct mallinfo2 info = mallinfo2();
+    return info.uordblks + info.hblkhd;
+#endif
+}
+
+// An evaluator that works for an hour does not read what is announced meanwhile: it may cost what
+// was said, and not the buffers it was read into.
+static void
+what_waits_unread_costs_its_own_size(void **unused)
+{
+    (void)unused;
+    enum { MESSAGES = 1000, LARGEST = 2048 };
+    char endpoint[WIRE_ENDPOINT];
+    struct subscriber *sleeper;
+    struct heard heard;
+    open_all("unread", 1, "m/");
+    kit_endpoint(endpoint, "unread");
+    fine(subscriber_open(&sleeper, far, endpoint, "m/"));
+    int64_t limit = tick_ms() + 10000;
+    for (uint64_t step = 0; !subscriber_next(sleeper, &heard); step++) {
+        assert_true(tick_ms() < limit);
+        publish_step(step);
+        publisher_turn(publisher);
+        usleep(1000);
+    }
+    while (subscriber_next(subscriber, &heard) || subscriber_next(sleeper, &heard))
+        ;
+    size_t before = held_bytes();
+    for (uint64_t step = 1; step <= MESSAGES; step++) { // one by one: each is a read of its own
+        publish_step(step);
+        do
+            assert_true(hear(&heard));
+        while (heard.metric->step != step);
+    }
+    size_t after = held_bytes(), grown = after > before ? after - before : 0;
+    print_message("%d messages unread: %zu bytes each\n", MESSAGES, grown / MESSAGES);
+    assert_true(grown > MESSAGES * 64); // they do wait there
+    assert_true(grown < (size_t)MESSAGES * LARGEST);
+    uint64_t got = 0;
+    for (limit = tick_ms() + 10000; got < MESSAGES && tick_ms() < limit;)
+        got += subscriber_next(sleeper, &heard) && heard.metric->step > 0;
+    assert_int_equal(heard.metric->step, MESSAGES);
+    subscriber_close(&sleeper);
+    close_all();
+}
+
 int
 main(void)
 {
@@ -358,6 +416,7 @@ main(void)
         cmocka_unit_test(early_late_and_slow_each_know_their_sequence),
         cmocka_unit_test(a_lower_incarnation_is_heard_when_the_higher_has_gone_silent),
         cmocka_unit_test(without_an_incarnation_the_later_one_is_higher),
+        cmocka_unit_test(what_waits_unread_costs_its_own_size),
     };
     return cmocka_run_group_tests(tests, kit_begin, kit_end);
 }
