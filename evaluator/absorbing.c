@@ -30,12 +30,6 @@ absorbing_go_on(const struct absorbing *job, const char *what, double share)
 
 // ---------------------------------------------------------------- words
 
-// What became of a word asked again.
-struct word_result {
-    double fraction;
-    bool full, missed;
-};
-
 static double
 projection_of(const float *x, const float *direction, double norm, size_t d)
 {
@@ -47,7 +41,7 @@ projection_of(const float *x, const float *direction, double norm, size_t d)
 
 // All words of one class, whose main latents are known.
 static enum status
-score_class(struct word_result *results, struct absorbing *job, size_t c, double *cosines)
+score_class(struct absorbed_word *results, struct absorbing *job, size_t c, double *cosines)
 {
     const struct letters *l = job->letters;
     const float *direction = l->weights + c * l->width;
@@ -69,7 +63,9 @@ score_class(struct word_result *results, struct absorbing *job, size_t c, double
             struct absorbed got = absorption_word(p, cosines, job->latents, job->index, job->value,
                                                   active, mains->main, mains->count);
             bool heard = mains->heard[l->asked_test[from + i]];
-            results[from + i] = (struct word_result){got.fraction, got.full, got.full && !heard};
+            results[from + i] =
+                (struct absorbed_word){got.fraction, got.full, got.full && !heard,
+                                       (uint32_t)got.top, p > 0 ? got.top_projection / p : 0};
         }
     }
     return STATUS_OK;
@@ -86,7 +82,7 @@ ascending(const void *a, const void *b)
 
 // The interval of three means at once (fraction, full, missed): each class's words are drawn anew.
 static enum status
-intervals(struct absorption *out, const struct letters *l, const struct word_result *results,
+intervals(struct absorption *out, const struct letters *l, const struct absorbed_word *results,
           const bool used[LETTERS])
 {
     double *means = calloc(3 * RESAMPLES, sizeof *means);
@@ -102,7 +98,7 @@ intervals(struct absorption *out, const struct letters *l, const struct word_res
             for (size_t i = 0; i < n; i++) {
                 uint32_t words[4];
                 rng_words(words, l->plan.seed, RNG_RESAMPLE, (uint32_t)r, first + i);
-                const struct word_result *one = &results[first + rng_below(words, n)];
+                const struct absorbed_word *one = &results[first + rng_below(words, n)];
                 mine[0] += one->fraction;
                 mine[1] += one->full;
                 mine[2] += one->missed;
@@ -144,7 +140,7 @@ mean_of(const double *values, size_t n)
 }
 
 static struct absorption_letter
-letter_of(const struct absorbing *job, const struct word_result *results, size_t c)
+letter_of(const struct absorbing *job, const struct absorbed_word *results, size_t c)
 {
     const struct letters *l = job->letters;
     const struct absorbing_mains *mains = &job->mains[c];
@@ -167,7 +163,7 @@ letter_of(const struct absorbing *job, const struct word_result *results, size_t
 }
 
 static enum status
-summarise(struct absorption *out, const struct absorbing *job, const struct word_result *results)
+summarise(struct absorption *out, const struct absorbing *job, const struct absorbed_word *results)
 {
     const struct letters *l = job->letters;
     double fraction[LETTERS], full[LETTERS], splits[LETTERS], missed[LETTERS], f1 = 0;
@@ -224,9 +220,9 @@ take(struct absorbing *job)
 }
 
 enum status
-absorbing_measure(struct absorption *out, const struct absorbing_plan *plan,
-                  const struct letters *letters, struct saelens *sae,
-                  const struct score_watch *watch)
+absorbing_measure(struct absorption *out, struct absorbed_word *words,
+                  const struct absorbing_plan *plan, const struct letters *letters,
+                  struct saelens *sae, const struct score_watch *watch)
 {
     assert(plan->most_latents >= 1 && plan->most_latents <= ABSORPTION_MAINS && plan->rows > 0);
     if (sae->card.width != letters->width)
@@ -240,16 +236,15 @@ absorbing_measure(struct absorption *out, const struct absorbing_plan *plan,
                             .watch = watch,
                             .latents = (size_t)sae->card.latents};
     double *cosines = calloc(job.latents, sizeof *cosines);
-    struct word_result *results = calloc(letters->asked ? letters->asked : 1, sizeof *results);
-    if (!cosines || !results)
+    if (!cosines)
         GOTRY(FAIL(CREATE, "no memory to measure absorption"));
     GOTRY(take(&job));
     GOTRY(absorbing_find_mains(&job));
     for (size_t c = 0; c < letters->classes; c++) {
-        GOTRY(score_class(results, &job, c, cosines));
+        GOTRY(score_class(words, &job, c, cosines));
         GOTRY(absorbing_go_on(&job, "words", 0.9 + 0.1 * (double)(c + 1) / (double)LETTERS));
     }
-    GOTRY(summarise(&result, &job, results));
+    GOTRY(summarise(&result, &job, words));
     *out = result;
 done:
     for (size_t c = 0; c < LETTERS; c++)
@@ -258,7 +253,6 @@ done:
     free(job.index);
     free(job.x);
     free(job.f);
-    free(results);
     free(cosines);
     return status;
 }

@@ -21,10 +21,19 @@ struct absorbing_plan {
 };
 struct absorbing_plan absorbing_defaults(void);
 
-// out->letters and its four means are filled in. CONFIG: the SAE's width is not the model's, or it
-// is too dense for most_bytes. DAMAGED: activations that are not finite. AGAIN: `watch` (may be
-// NULL) said stop. CREATE: no memory.
-CHECKED enum status absorbing_measure(struct absorption *out, const struct absorbing_plan *plan,
+// What became of a word asked again.
+struct absorbed_word {
+    double fraction;
+    bool full, missed;
+    uint32_t top; // the latent that carries most of the letter
+    double share; // how much: its part of the word's projection; 0 where that is not above 0
+};
+
+// out->letters and its four means are filled in; words [letters->asked]. CONFIG: the SAE's width is
+// not the model's, or it is too dense for most_bytes. DAMAGED: activations that are not finite.
+// AGAIN: `watch` (may be NULL) said stop. CREATE: no memory.
+CHECKED enum status absorbing_measure(struct absorption *out, struct absorbed_word *words,
+                                      const struct absorbing_plan *plan,
                                       const struct letters *letters, struct saelens *sae,
                                       const struct score_watch *watch);
 

@@ -26,6 +26,7 @@ struct desk {
     char model_name[CARD_TEXT]; // as result files name it
     char eval_id[37];           // UUID of this run of the evaluator
     const char *rows;           // JSONL of token ids to be used instead of eval.text, or NULL
+    const char *state;          // folder for what a score was made of (rows that can), or NULL
 };
 // Opens the model. `set` and `rows` are borrowed.
 CHECKED enum status desk_open(struct desk *desk, const struct settings *set, const char *rows);
@@ -59,6 +60,7 @@ struct evaluation {
     enum status (*open)(void **state, const struct desk *desk, const struct score_watch *watch);
     void (*close)(void **state);
     struct hash128 (*spec)(void *state); // of all that decides its numbers but the SAE
+    bool states;                         // run fills desk->state too
     // What a result file says.
     enum status (*tell)(struct finding *finding, const char *path);
     enum status (*run)(void *state, const struct subject *subject, struct finding *finding,

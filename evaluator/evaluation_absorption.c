@@ -1,7 +1,7 @@
 // First-letter absorption (letters.h, absorbing.h) as a row of evaluation.h. What the model knows
 // is found out with the first checkpoint that is due, not before: a run whose `final` is hours away
 // does not wait for it.
-#include "evaluator/absorbing.h"
+#include "evaluator/absorbing_state.h"
 #include "evaluator/evaluation.h"
 #include "lib/base/say.h"
 #include "lib/base/tick.h"
@@ -133,12 +133,18 @@ run(void *state, const struct subject *subject, struct finding *finding,
     struct saelens sae = {0};
     double from = tick_seconds();
     enum status status = STATUS_OK;
+    struct absorbed_word *words = NULL;
     struct absorption_file *file = calloc(1, sizeof *file);
     if (!file)
         return FAIL(CREATE, "no memory for a result");
     GOTRY(subject_open(&sae, subject, a->desk, plan.rows));
     GOTRY(learn_letters(a, watch));
-    GOTRY(absorbing_measure(&file->absorption, &plan, &a->letters, &sae, watch));
+    words = calloc(a->letters.asked, sizeof *words);
+    if (!words)
+        GOTRY(FAIL(CREATE, "no memory for %zu words", a->letters.asked));
+    GOTRY(absorbing_measure(&file->absorption, words, &plan, &a->letters, &sae, watch));
+    if (a->desk->state)
+        GOTRY(absorbing_state_write(a->desk->state, &a->letters, &file->absorption, words));
     GOTRY(subject_head(&file->head, path, evaluation_absorption.kind, subject, a->desk, &sae,
                        a->spec, a->plan.profile));
     file->head.seconds = tick_seconds() - from;
@@ -152,6 +158,7 @@ run(void *state, const struct subject *subject, struct finding *finding,
     sum_up(finding, file);
 done:
     saelens_close(&sae);
+    free(words);
     free(file);
     return status;
 }
@@ -163,6 +170,7 @@ const struct evaluation evaluation_absorption = {
     .open = open_state,
     .close = close_state,
     .spec = spec,
+    .states = true,
     .tell = tell,
     .run = run,
 };

@@ -69,7 +69,8 @@ split_words(struct letters *l, struct pyrandom *random)
     l->split = malloc(n * sizeof *l->split);
     l->label = malloc(n);
     l->asked_test = malloc(n * sizeof *l->asked_test);
-    if (!order || !l->split || !l->label || !l->asked_test) {
+    l->drawn = calloc((n + n / 4) * l->plan.examples, sizeof *l->drawn);
+    if (!order || !l->split || !l->label || !l->asked_test || !l->drawn) {
         free(order);
         return FAIL(CREATE, "no memory for %zu words", n);
     }
@@ -96,10 +97,11 @@ split_words(struct letters *l, struct pyrandom *random)
 // Prompts one behind another, as they come.
 struct asking {
     const struct letters *letters;
+    uint32_t *next; // where the examples drawn are kept
     const struct tokenizer *tokenizer;
     struct tokenizer_cache *cache;
     const struct spelled **examples;
-    uint32_t *drawn, *scratch;
+    uint32_t *scratch;
     struct token_list one, all;
     uint32_t *at; // [words]
     size_t count;
@@ -110,21 +112,19 @@ asking_new(struct asking *a, const struct letters *letters, const struct tokeniz
            struct tokenizer_cache *cache)
 {
     size_t examples = letters->plan.examples, n = letters->words.count;
-    *a = (struct asking){.letters = letters, .tokenizer = tokenizer, .cache = cache};
+    *a = (struct asking){
+        .letters = letters, .next = letters->drawn, .tokenizer = tokenizer, .cache = cache};
     a->examples = calloc(examples + 1, sizeof(struct spelled *));
-    a->drawn = calloc(examples + 1, sizeof *a->drawn);
     a->scratch = calloc(n, sizeof *a->scratch);
     a->at = calloc(n, sizeof *a->at);
-    return a->examples && a->drawn && a->scratch && a->at
-               ? STATUS_OK
-               : FAIL(CREATE, "no memory for %zu prompts", n);
+    return a->examples && a->scratch && a->at ? STATUS_OK
+                                              : FAIL(CREATE, "no memory for %zu prompts", n);
 }
 
 static void
 asking_free(struct asking *a)
 {
     free(a->examples);
-    free(a->drawn);
     free(a->scratch);
     free(a->at);
     token_list_release(&a->one);
@@ -137,9 +137,10 @@ ask(struct asking *a, struct pyrandom *random, const struct spelled *word,
     const struct spelled *from, size_t count)
 {
     size_t examples = a->letters->plan.examples, place;
-    TRY(spelling_examples(random, a->drawn, examples, from, count, word, a->scratch));
+    TRY(spelling_examples(random, a->next, examples, from, count, word, a->scratch));
     for (size_t e = 0; e < examples; e++)
-        a->examples[e] = &from[a->drawn[e]];
+        a->examples[e] = &from[a->next[e]];
+    a->next += examples;
     TRY(spelling_prompt(&a->one, &place, a->tokenizer, a->cache, a->letters->plan.bos, word,
                         a->examples, examples));
     assert(place + 1 == a->one.count); // a prompt ends with its word
@@ -224,13 +225,29 @@ done:
     return status;
 }
 
+enum status
+letters_prompt(struct text_list *text, const struct letters *l, bool again, size_t i)
+{
+    const struct spelled *examples[LETTERS_EXAMPLES], *word, *from = l->words.at;
+    size_t count = l->plan.examples, words = l->train + l->test;
+    assert(count <= LETTERS_EXAMPLES && i < (again ? l->asked : words));
+    const uint32_t *drawn = l->drawn + (again ? words + i : i) * count;
+    word = again ? &l->split[l->train + l->asked_test[i]] : &l->split[i];
+    if (!again)
+        from = i < l->train ? l->split : l->split + l->train;
+    for (size_t e = 0; e < count; e++)
+        examples[e] = &from[drawn[e]];
+    text->bytes = 0;
+    return spelling_text(text, word, examples, count);
+}
+
 // ---------------------------------------------------------------- all of it
 
 enum status
 letters_open(struct letters *out, const struct letters_plan *plan, struct model *model,
              const struct tokenizer *tokenizer, const struct score_watch *watch)
 {
-    assert(plan->least_letters > 0);
+    assert(plan->least_letters > 0 && plan->examples <= LETTERS_EXAMPLES);
     enum status status = STATUS_OK;
     struct tokenizer_cache *cache = NULL;
     struct asking asking = {0};
@@ -259,6 +276,7 @@ letters_close(struct letters *letters)
     free(letters->split);
     free(letters->label);
     free(letters->asked_test);
+    free(letters->drawn);
     free(letters->weights);
     free(letters->bias);
     *letters = (struct letters){0};
@@ -271,5 +289,6 @@ letters_bytes(const struct letters *letters)
     for (size_t i = 0; i < 2; i++)
         bytes += letters->tapped[i] ? tapped_bytes(letters->tapped[i]) : 0;
     return bytes + n * (2 * sizeof(struct spelled) + sizeof(uint32_t) + 1) +
+           (n + n / 4) * letters->plan.examples * sizeof(uint32_t) +
            letters->classes * (letters->width + 1) * sizeof(float);
 }

@@ -15,7 +15,7 @@
 #include "evaluator/spelling.h"
 #include "evaluator/tapped.h"
 
-enum { LETTERS = 26 };
+enum { LETTERS = 26, LETTERS_EXAMPLES = 64 };
 
 struct letters_plan {
     size_t layer, context, model_contexts; // as the model was opened
@@ -53,6 +53,7 @@ struct letters {
     size_t start[LETTERS + 1]; // of each class among them
     uint32_t *asked_test;      // [asked]: which test word, ascending within a class
     const float *asked_x;      // [asked x d]
+    uint32_t *drawn;           // [train + test + asked x examples]: of each prompt, from its words
     size_t computed;           // prompts that the model had to read now
     bool trained;              // the truth probe was trained now
     struct tapped *tapped[2];
@@ -66,6 +67,11 @@ CHECKED enum status letters_open(struct letters *out, const struct letters_plan 
                                  const struct score_watch *watch);
 void letters_close(struct letters *letters);
 size_t letters_bytes(const struct letters *letters); // of memory; mapped files not counted
+
+// The prompt, as text, that asked for word `i` of the split; or `again` for the i-th asked again.
+// `text` is emptied first.
+CHECKED enum status letters_prompt(struct text_list *text, const struct letters *letters,
+                                   bool again, size_t i);
 
 // Of all that decides the numbers but the SAE; known before any of it is computed.
 struct hash128 letters_spec(const struct letters_plan *plan, const struct model *model,

@@ -19,7 +19,7 @@
 enum { LINE_MS = 100 };
 
 struct asked {
-    const char *config, *tokens, *only;
+    const char *config, *tokens, *only, *state;
     struct words sets, saes;
     // what --tokens means
     const char *rows; // a file of ids
@@ -46,10 +46,16 @@ read_asked(struct asked *asked, int argc, char *const *argv)
         {"--tokens", "N|FILE", "so many tokens of the text, or a JSONL file of ids",
          .text = &asked->tokens},
         {"--only", "LIST", "core, absorption", .text = &asked->only},
+        {"--state", "DIR", "what the score was made of", .text = &asked->state},
     };
     TRY(flags_read(flags, FLAGS_COUNT(flags), "osae eval", argc, argv, &asked->saes));
     if (asked->saes.count == 0)
         return FAIL(USAGE, "osae eval: which SAE? (osae eval --help)");
+    if (asked->state && asked->saes.count > 1)
+        return FAIL(USAGE, "osae eval: --state %.200s is of one SAE, found %zu", asked->state,
+                    asked->saes.count);
+    if (asked->state && !(asked->only && strstr(asked->only, "absorption")))
+        return FAIL(USAGE, "osae eval: --state is of --only absorption");
     if (asked->tokens) {
         size_t digits = strspn(asked->tokens, "0123456789");
         if (asked->tokens[0] && !asked->tokens[digits])
@@ -258,8 +264,9 @@ examine(struct named *values, const struct desk *desk, size_t row, void *state,
     const struct evaluation *evaluation = evaluations[row];
     struct finding finding = {.values = values};
     named_clear(values);
-    bool known;
-    TRY(evaluation_find(&known, evaluation, state, &subject, &finding));
+    bool known = false;
+    if (!(desk->state && evaluation->states)) // of an earlier time there is only the score
+        TRY(evaluation_find(&known, evaluation, state, &subject, &finding));
     if (!known) {
         const struct score_watch watch = {show, line};
         enum status status = evaluation->run(state, &subject, &finding, &watch);
@@ -382,6 +389,7 @@ examine_all(const struct asked *asked)
         GOTRY(status_note_give(&first));
     GOTRY(settings_of(&config, asked, &saes[0]));
     GOTRY(desk_open(&desk, &config->set, asked->rows));
+    desk.state = asked->state;
     for (size_t row = 0; row < EVALUATIONS; row++)
         if (rows[row])
             GOTRY(examine_row(&first, &desk, row, saes, good, &line));

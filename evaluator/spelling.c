@@ -112,9 +112,9 @@ add(struct text_list *text, const char *at, size_t bytes)
     return text_list_append(text, at, bytes);
 }
 
-static enum status
-text_of(struct text_list *text, const struct spelled *word, const struct spelled *const *examples,
-        size_t count)
+enum status
+spelling_text(struct text_list *text, const struct spelled *word,
+              const struct spelled *const *examples, size_t count)
 {
     static const char ask[] = " has the first letter:";
     for (size_t i = 0; i < count; i++) {
@@ -139,7 +139,7 @@ spelling_prompt(struct token_list *out, size_t *place, const struct tokenizer *t
     struct text_list text = {0};
     enum status status = STATUS_OK;
     out->count = 0;
-    GOTRY(text_of(&text, word, examples, count));
+    GOTRY(spelling_text(&text, word, examples, count));
     if (bos != TOKEN_ABSENT)
         GOTRY(token_list_append(out, &bos, 1));
     GOTRY(tokenizer_encode(t, cache, out, text.at, text.bytes, TOKENIZER_SPLIT, NULL));

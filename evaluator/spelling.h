@@ -43,6 +43,10 @@ CHECKED enum status spelling_examples(struct pyrandom *random, uint32_t *out, si
                                       const struct spelled *from, size_t from_count,
                                       const struct spelled *word, uint32_t *scratch);
 
+// The prompt below as text, behind what `text` holds.
+CHECKED enum status spelling_text(struct text_list *text, const struct spelled *word,
+                                  const struct spelled *const *examples, size_t count);
+
 // "\n" + lines "EXAMPLE has the first letter: X" + "\nWORD has the first letter:", as tokens behind
 // `bos` (TOKEN_ABSENT: none). `out` begins empty or is emptied. The word's own token is the sixth
 // from the end: *place is its position, and the tokens behind it are cut off, as they change

@@ -104,7 +104,7 @@ enum status
 eval_command(int argc, char *const *argv)
 {
     const char *config = NULL, *model = NULL, *tokens = NULL, *layer = NULL, *only = NULL,
-               *out = NULL;
+               *out = NULL, *state = NULL;
     struct words text = {0}, probe = {0}, sets = {0}, saes = {0}, named = {0};
     const struct flag flags[] = {
         {"--sae", "SAE", "the same as naming it alone", .words = &named},
@@ -119,6 +119,8 @@ eval_command(int argc, char *const *argv)
          .text = &only},
         {"--probe", "FILE", "labelled texts to probe: .jsonl, or folders of them", .words = &probe},
         {"--out", "DIR", "where the results go (default: eval/ of the run, or here)", .text = &out},
+        {"--state", "DIR", "with --only absorption: words, prompts, probes, and every word's score",
+         .text = &state},
         {"--config", "FILE", "settings of a run", .text = &config},
         {"--set", "KEY=VALUE", "a setting, as eval.core_batches=200", .words = &sets},
     };
@@ -134,7 +136,8 @@ eval_command(int argc, char *const *argv)
     if (!args)
         return FAIL(CREATE, "no memory for a command line");
     enum status status;
-    const char *const plain[][2] = {{"--config", config}, {"--tokens", tokens}, {"--only", only}};
+    const char *const plain[][2] = {
+        {"--config", config}, {"--tokens", tokens}, {"--only", only}, {"--state", state}};
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
         if (plain[i][1]) {
             add(args, plain[i][0]);

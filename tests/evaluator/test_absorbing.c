@@ -1,10 +1,12 @@
 // First-letter absorption from the vocabulary to the score, on a model in whose stream the truth is
 // known (planted.h): rates that are known by construction are found, word by word.
-#include "evaluator/absorbing.h"
+#include "evaluator/absorbing_state.h"
+#include "lib/store/safetensors.h"
 #include "tests/evaluator/planted.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <omp.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -13,6 +15,7 @@ static char root[40];
 static struct tokenizer *tokenizer;
 static struct model *model;
 static struct letters letters;
+static struct absorbed_word words[1024]; // of the SAE measured last
 
 static struct letters_plan
 plan(const char *cache)
@@ -62,7 +65,8 @@ measured(const struct letters *of, const struct planted_sae *sae, size_t rows)
     assert_int_equal(path_join(folder, root, "sae"), STATUS_OK);
     planted_sae_write(folder, sae);
     assert_int_equal(saelens_open(&opened, folder, 64, &kern_cpu), STATUS_OK);
-    if (absorbing_measure(&got, &how, of, &opened, NULL) != STATUS_OK)
+    assert_true(of->asked <= sizeof words / sizeof words[0]);
+    if (absorbing_measure(&got, words, &how, of, &opened, NULL) != STATUS_OK)
         fail_msg("%s", status_words());
     saelens_close(&opened);
     return got;
@@ -139,6 +143,12 @@ compare(const struct absorption *got, const struct planted_sae *sae)
             size_t rest = planted_rest(word->at, word->bytes);
             enum planted_kind kind = sae->kind[c][rest];
             absorbed += kind == ABSORBED;
+            assert_true(words[i].full == (kind == ABSORBED));
+            near(words[i].fraction,
+                 kind == ABSORBED ? 1
+                 : kind == HALF   ? half_fraction(c, rest)
+                                  : 0,
+                 1e-5);
             share += kind == ABSORBED ? 1 : kind == HALF ? half_fraction(c, rest) : 0;
         }
         assert_int_equal(l->true_positives, n);
@@ -320,12 +330,12 @@ nothing_is_done_twice(void **unused)
 }
 
 static void
-refused(const struct letters_plan *how, struct tokenizer *of, const char *words)
+refused(const struct letters_plan *how, struct tokenizer *of, const char *complaint)
 {
     struct letters l;
     assert_int_equal(letters_open(&l, how, model, of, NULL), STATUS_CONFIG);
-    if (!strstr(status_words(), words) || strchr(status_words(), '\n'))
-        fail_msg("'%s' says nothing of '%s', or more than a line", status_words(), words);
+    if (!strstr(status_words(), complaint) || strchr(status_words(), '\n'))
+        fail_msg("'%s' says nothing of '%s', or more than a line", status_words(), complaint);
     letters_close(&l);
 }
 
@@ -358,17 +368,132 @@ what_does_not_fit_is_refused(void **unused)
     planted_sae_write(folder, &sae);
     assert_int_equal(saelens_open(&opened, folder, 64, &kern_cpu), STATUS_OK);
     measuring.most_bytes = 1000;
-    assert_int_equal(absorbing_measure(&got, &measuring, &letters, &opened, NULL), STATUS_CONFIG);
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, NULL),
+                     STATUS_CONFIG);
     assert_non_null(strstr(status_words(), "too many to probe"));
     struct patience patience = {3};
     struct score_watch watch = {run_out, &patience};
     measuring = absorbing_defaults();
-    assert_int_equal(absorbing_measure(&got, &measuring, &letters, &opened, &watch), STATUS_AGAIN);
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, &watch),
+                     STATUS_AGAIN);
     sae_param(opened.sae, SAE_W_ENC).at[3] = INFINITY;
-    assert_int_equal(absorbing_measure(&got, &measuring, &letters, &opened, NULL), STATUS_DAMAGED);
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, NULL),
+                     STATUS_DAMAGED);
     opened.card.width = 63;
-    assert_int_equal(absorbing_measure(&got, &measuring, &letters, &opened, NULL), STATUS_CONFIG);
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, NULL),
+                     STATUS_CONFIG);
     saelens_close(&opened);
+}
+
+static const char *
+text_at(const json_t *list, size_t i)
+{
+    const char *text = json_string_value(json_array_get(list, i));
+    assert_non_null(text);
+    return text;
+}
+
+// "\nEXAMPLE has the first letter: X" for each example, then the word: the examples are words of
+// the list, with their letters, and not the word.
+static void
+check_prompt(const char *prompt, const char *word, const json_t *from)
+{
+    static const char ask[] = " has the first letter:";
+    char line[64];
+    for (size_t e = 0; e < letters.plan.examples; e++) {
+        const char *end = strstr(prompt, ask);
+        assert_true(*prompt == '\n' && end);
+        int length = snprintf(line, sizeof line, "%.*s", (int)(end - prompt - 1), prompt + 1);
+        assert_in_range(length, 1, 32);
+        bool known = false;
+        for (size_t i = 0; i < json_array_size(from); i++)
+            known = known || strcmp(line, text_at(from, i)) == 0;
+        assert_true(known);
+        assert_string_not_equal(line, word);
+        prompt = end + sizeof ask - 1;
+        assert_int_equal(prompt[0], ' ');
+        assert_int_equal(prompt[1] | 0x20, (line[0] == ' ' ? line[1] : line[0]) | 0x20);
+        prompt += 2;
+    }
+    snprintf(line, sizeof line, "\n%s%s", word, ask);
+    assert_string_equal(prompt, line);
+}
+
+static void
+every_word_is_told(void **unused)
+{
+    (void)unused;
+    struct planted_sae sae = {0};
+    for (size_t l = 0; l < 26; l++)
+        for (size_t r = 0; r < RESTS; r++)
+            sae.kind[l][r] = (l + r) % 3 == 0 ? ABSORBED : PLAIN;
+    struct absorption got = measured(&letters, &sae, 1024);
+    char folder[PATH_BYTES], path[PATH_BYTES];
+    assert_int_equal(path_join(folder, root, "state/of/it"), STATUS_OK);
+    assert_int_equal(absorbing_state_write(folder, &letters, &got, words), STATUS_OK);
+    assert_int_equal(path_join(path, folder, "state.json"), STATUS_OK);
+    json_t *state = json_load_file(path, 0, NULL);
+    assert_non_null(state);
+    const json_t *of_words = json_object_get(state, "words"),
+                 *prompts = json_object_get(state, "prompts"),
+                 *all = json_object_get(state, "absorption");
+    const json_t *parts[2] = {json_object_get(of_words, "train"),
+                              json_object_get(of_words, "test")};
+    assert_int_equal(json_array_size(parts[0]), letters.train);
+    assert_int_equal(json_array_size(parts[1]), letters.test);
+    json_t *everything = json_array();
+    for (size_t part = 0; part < 2; part++) {
+        const json_t *asked = json_object_get(prompts, part ? "test" : "train");
+        assert_int_equal(json_array_size(asked), json_array_size(parts[part]));
+        for (size_t i = 0; i < json_array_size(asked); i++)
+            check_prompt(text_at(asked, i), text_at(parts[part], i), parts[part]);
+        for (size_t i = 0; i < json_array_size(parts[part]); i++)
+            json_array_append(everything, json_array_get(parts[part], i));
+    }
+    size_t told = 0;
+    for (size_t c = 0; c < 26; c++) {
+        const char key[2] = {(char)('a' + c), 0};
+        const json_t *letter = json_object_get(all, key), *list = json_object_get(letter, "words");
+        near(json_real_value(json_object_get(json_object_get(state, "probe_f1"), key)),
+             letters.f1[c], 1e-9);
+        const json_t *best = json_object_get(json_object_get(state, "k_sparse_latents"), key);
+        assert_int_equal(json_array_size(best), got.letters[c].tried);
+        assert_int_equal(json_array_size(json_array_get(best, 1)), 2);
+        const json_t *mains = json_object_get(letter, "main_latents");
+        assert_int_equal(json_array_size(mains), 1);
+        assert_int_equal(json_integer_value(json_array_get(mains, 0)), c);
+        assert_int_equal(json_array_size(list), letters.start[c + 1] - letters.start[c]);
+        for (size_t i = 0; i < json_array_size(list); i++, told++) {
+            const json_t *one = json_array_get(list, i);
+            const char *word = json_string_value(json_object_get(one, "word"));
+            const struct spelled *asked = asked_word(told);
+            assert_int_equal(strlen(word), asked->bytes);
+            assert_memory_equal(word, asked->at, asked->bytes);
+            check_prompt(json_string_value(json_object_get(one, "prompt")), word, everything);
+            bool full = sae.kind[c][planted_rest(word, asked->bytes)] == ABSORBED;
+            assert_int_equal(json_is_true(json_object_get(one, "full")), full);
+            near(json_real_value(json_object_get(one, "fraction")), full, 1e-9);
+            assert_true(full ==
+                        (json_integer_value(json_object_get(one, "top_latent")) != (json_int_t)c));
+            assert_true(json_real_value(json_object_get(one, "top_share")) >= 0.4);
+        }
+    }
+    assert_int_equal(told, letters.asked);
+    json_decref(everything);
+    json_decref(state);
+    // The probe is the truth probe.
+    struct safetensors *file;
+    const struct tensor *tensor;
+    const size_t shape[2] = {26, letters.width};
+    assert_int_equal(path_join(path, folder, "probe.safetensors"), STATUS_OK);
+    assert_int_equal(safetensors_open(&file, path), STATUS_OK);
+    assert_int_equal(safetensors_need(&tensor, file, "probe.weight", 2, shape), STATUS_OK);
+    assert_memory_equal(tensor->at, letters.weights, tensor->bytes);
+    assert_int_equal(safetensors_need(&tensor, file, "probe.bias", 1, shape), STATUS_OK);
+    assert_memory_equal(tensor->at, letters.bias, tensor->bytes);
+    safetensors_close(&file);
+    assert_int_not_equal(absorbing_state_write("/proc/none", &letters, &got, words), STATUS_OK);
+    assert_non_null(strstr(status_words(), "/proc/none"));
 }
 
 static void
@@ -394,13 +519,10 @@ int
 main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_truth_is_learned),
-        cmocka_unit_test(a_planted_rate_is_found),
-        cmocka_unit_test(none_and_all),
-        cmocka_unit_test(what_must_not_matter),
-        cmocka_unit_test(nothing_is_done_twice),
-        cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(the_spec_is_of_what_decides),
+        cmocka_unit_test(the_truth_is_learned),  cmocka_unit_test(a_planted_rate_is_found),
+        cmocka_unit_test(none_and_all),          cmocka_unit_test(what_must_not_matter),
+        cmocka_unit_test(nothing_is_done_twice), cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(every_word_is_told),    cmocka_unit_test(the_spec_is_of_what_decides),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

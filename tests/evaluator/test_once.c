@@ -108,6 +108,14 @@ absorption_from_the_command_line(void **unused)
     assert_int_equal(results(path, "out/absorption"), 1);
     assert_int_equal(saebench_absorption_read(&second, path), STATUS_OK);
     assert_int_equal(second.head.created_ms, first.head.created_ms);
+    // found again, but not what it was made of: that is made, and the score is the same
+    assert_int_equal(eval("absorbs --only absorption --set eval.out=out --set model.path=planted "
+                          "--set model.context=64 --set eval.profile=quick --state words"),
+                     STATUS_OK);
+    assert_true(path_exists("words/probe.safetensors") && path_exists("words/state.json"));
+    assert_int_equal(results(path, "out/absorption"), 1);
+    assert_int_equal(saebench_absorption_read(&second, path), STATUS_OK);
+    assert_memory_equal(&second.absorption, &first.absorption, sizeof first.absorption);
     // a tokenizer that does not fit: one line, no file
     assert_int_equal(eval("sae --only absorption --set eval.out=none"), STATUS_CONFIG);
     assert_non_null(strstr(status_words(), "the first-letter evaluation does not fit"));
@@ -142,6 +150,9 @@ bad_input_is_one_line(void **unused)
         {"", STATUS_USAGE, "osae eval: which SAE? (osae eval --help)"},
         {"gone", STATUS_MISSING, "gone: No such file or directory"},
         {"sae", STATUS_CONFIG, "osae eval: --text is missing: "},
+        {"sae --state words", STATUS_USAGE, "osae eval: --state is of --only absorption"},
+        {"sae sae --only absorption --state words", STATUS_USAGE,
+         "osae eval: --state words is of one SAE, found 2"},
         {"sae --tokens 0", STATUS_USAGE, "osae eval: --tokens 0: wanted a number above 0"},
         {"sae --only corn", STATUS_USAGE, "osae eval: --only corn: wanted some of: core, "},
         {"sae --tokens gone.jsonl", STATUS_MISSING, "gone.jsonl: "},

@@ -144,8 +144,9 @@ def main():
     cache, out = os.path.join(work, "cache"), os.path.join(work, "ours")
     os.makedirs(cache, exist_ok=True)
     began = time.time()
+    state = os.path.join(work, "state")
     subprocess.run([osae, "eval", folder, "--model", path, "--layer", str(layer), "--only", "absorption", "--out", out,
-                    "--set", f"model.bos={bos}", "--set", "eval.profile=quick", "--set", f"storage.cache={cache}",
+                    "--state", state, "--set", f"model.bos={bos}", "--set", "eval.profile=quick", "--set", f"storage.cache={cache}",
                     "--set", "model.context=128"], check=True, stdout=subprocess.DEVNULL)
     seconds = time.time() - began
     newest = max(glob.glob(os.path.join(out, "absorption", "*_eval_results.json")), key=os.path.getmtime)
@@ -167,6 +168,9 @@ def main():
     cut = int(0.8 * len(words))
     train, test = shuffled[:cut], shuffled[cut:]
     prompts = [prompt(w, draw(train, w, EXAMPLES)) for w in train] + [prompt(w, draw(test, w, EXAMPLES)) for w in test]
+    told = json.load(open(os.path.join(state, "state.json")))
+    check("words apart", sum(a != b for a, b in zip(told["words"]["train"] + told["words"]["test"], shuffled)), 0, 0)
+    check("prompts apart", sum(a != b for a, b in zip(told["prompts"]["train"] + told["prompts"]["test"], prompts)), 0, 0)
     x = tapped(cache, len(words))
     some = list(range(0, len(words), len(words) // 8))
     check("stream at the words, relative error", read_some(hf, tokenizer, bos, layer, [prompts[i] for i in some],
@@ -175,8 +179,7 @@ def main():
     x_train, x_test, y_train, y_test = x[:cut], x[cut:], y[:cut], y[cut:]
 
     # Ours: the truth probe, on the same test words.
-    weights = [safetensors.numpy.load_file(p) for p in glob.glob(os.path.join(cache, "letters-*.safetensors"))]
-    probe = next(w for w in weights if w["probe.weight"].shape == (26, x.shape[1]))
+    probe = safetensors.numpy.load_file(os.path.join(state, "probe.safetensors"))
     w, b = torch.tensor(probe["probe.weight"]), torch.tensor(probe["probe.bias"])
     z = (x_test @ w.T + b).numpy()
     worst = max(abs(f1(z[:, l] > 0, y_test == l) - by_letter[LETTERS[l]]["probe_f1"]) for l in range(26))
@@ -189,6 +192,9 @@ def main():
         random.seed(SEED * 1000 + l)
         again += [prompt(t, draw(words, t, EXAMPLES)) for t in asked[l]]
         lines.append(len(asked[l]) == by_letter[LETTERS[l]]["num_probe_true_positives"])
+    by_word = [w for l in LETTERS for w in told["absorption"][l]["words"]]
+    check("prompts asked again apart", sum(a["prompt"] != b for a, b in zip(by_word, again)) +
+          abs(len(by_word) - len(again)), 0, 0)
     x_again = tapped(cache, len(again))
     some = list(range(0, len(again), len(again) // 8))
     check("stream at words asked again, relative error", read_some(hf, tokenizer, bos, layer, [again[i] for i in some],
@@ -206,7 +212,11 @@ def main():
         return (fractions, fulls, np.mean([np.mean(fractions[l]) for l in used]),
                 np.mean([np.mean(fulls[l]) for l in used]), np.mean([len(mains[l]) for l in used]))
 
-    fractions, fulls, fraction, full, _ = score({l: by_letter[LETTERS[l]]["main_latents"] for l in range(26)})
+    fractions, fulls, fraction, full, _ = score({l: told["absorption"][LETTERS[l]]["main_latents"] for l in range(26)})
+    theirs = [f for l in sorted(fractions) for f in fractions[l]], [f for l in sorted(fulls) for f in fulls[l]]
+    check(f"fraction, word by word ({len(by_word)}): worst", max(abs(w["fraction"] - f) for w, f in zip(by_word, theirs[0])),
+          0, 1e-3)
+    check("full, word by word: words apart", sum(w["full"] != bool(f) for w, f in zip(by_word, theirs[1])), 0, 0)
     check("full absorption, letter by letter: words apart",
           sum(abs(sum(fulls[l]) - by_letter[LETTERS[l]]["num_full_absorption"]) for l in fulls), 0, 0)
     check("fraction, letter by letter: worst",
