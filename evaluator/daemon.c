@@ -31,9 +31,9 @@ struct evaluator {
 };
 
 static const struct operation operations[] = {
-    {"status", ROLES_ALL},
-    {"stop", 1u << ROLE_ADMIN},
-    {NULL, 0},
+    {"status", ROLES_ALL, true},
+    {"stop", 1u << ROLE_ADMIN, false},
+    {NULL, 0, false},
 };
 
 static void

@@ -65,7 +65,8 @@ upstream_open(struct upstream **out, struct channel *channel, const struct setti
     if (home[0])
         status = path_join(s->path, home, "checkpoints");
     if (status == STATUS_OK)
-        status = caller_open(&s->caller, channel, endpoint, ROLE_EVALUATOR, name);
+        status = caller_open(&s->caller, channel, endpoint, ROLE_EVALUATOR, name,
+                             set->net.backoff_cap_ms);
     if (status != STATUS_OK) {
         upstream_close(out);
         return status;

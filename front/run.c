@@ -138,7 +138,8 @@ run(struct run *r)
 {
     TRY(channel_new(&r->channel, NULL));
     TRY(watch_open(&r->watch, r->channel, r->set));
-    TRY(caller_open(&r->trainer, r->channel, r->set->trainer.ctl, ROLE_MONITOR, "osae-run"));
+    TRY(caller_open(&r->trainer, r->channel, r->set->trainer.ctl, ROLE_MONITOR, "osae-run",
+                    r->set->net.backoff_cap_ms));
     loop_add(r->loop, channel_fd(r->channel));
     return watch_over(r);
 }

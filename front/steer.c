@@ -2,18 +2,21 @@
 #include "config/config.h"
 #include "front/commands.h"
 #include "lib/base/flags.h"
+#include "lib/base/tick.h"
 #include "proto/caller.h"
 
-#include <assert.h>
 #include <inttypes.h>
-#include <pthread.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ANSWER_MS = 1500, SAVE_MS = 120000 };
+// A pause waits for the step under way, a checkpoint for the disk; for somebody to be there at all,
+// neither waits longer than REACH_MS.
+enum { ANSWER_MS = 1500, REACH_MS = 5000, STEP_MS = 60000, SAVE_MS = 120000 };
 
 struct target {
     const char *name, *endpoint;
+    uint32_t backoff_ms;
 };
 
 static void
@@ -36,56 +39,74 @@ print_value(const struct named *data, const struct named_value *value)
     }
 }
 
-// Asks one process; *reached tells whether it answered at all.
 static enum status
-ask(const struct target *target, const char *op, const struct named *args, int64_t limit_ms,
-    struct msg_reply *reply, bool *reached)
+ask(const struct target *target, const char *op, int64_t limit_ms, struct msg_reply *reply)
 {
     struct channel *channel = NULL;
     struct caller *caller = NULL;
-    *reached = false;
     enum status status;
     GOTRY(channel_new(&channel, NULL));
-    GOTRY(caller_open(&caller, channel, target->endpoint, ROLE_ADMIN, "osae"));
-    GOTRY(caller_command(caller, op, args, reply, limit_ms));
-    *reached = true;
+    GOTRY(caller_open(&caller, channel, target->endpoint, ROLE_ADMIN, "osae", target->backoff_ms));
+    caller_set_reach(caller, REACH_MS);
+    GOTRY(caller_command(caller, op, NULL, reply, limit_ms));
 done:
     caller_close(&caller);
     channel_free(&channel);
     return status;
 }
 
-// One of several processes asked at the same time, each by a thread with a context of its own:
-// those that are gone cost one time-out together.
+// One of several processes asked at the same time: those that are gone cost one time-out together.
+enum { TARGETS = 3 };
 struct question {
     struct target target;
+    struct caller *caller;
+    struct msg_cmd cmd;
     struct msg_reply reply;
-    bool answered;
-    pthread_t thread;
+    bool over, answered;
+    char words[256]; // why not
 };
 
-static void *
-ask_one(void *from)
+static enum status
+ask_all(struct question questions[TARGETS], const char *op)
 {
-    struct question *q = from;
-    bool reached;
-    q->answered = ask(&q->target, "status", NULL, ANSWER_MS, &q->reply, &reached) == STATUS_OK;
-    return NULL;
-}
-
-static void
-ask_all(struct question *questions, size_t count)
-{
-    bool started[8];
-    assert(count <= sizeof started);
-    for (size_t i = 0; i < count; i++) {
-        started[i] = pthread_create(&questions[i].thread, NULL, ask_one, &questions[i]) == 0;
-        if (!started[i])
-            ask_one(&questions[i]);
+    struct channel *channel = NULL;
+    enum status status;
+    GOTRY(channel_new(&channel, NULL));
+    for (size_t i = 0; i < TARGETS; i++) {
+        struct question *q = &questions[i];
+        GOTRY(caller_open(&q->caller, channel, q->target.endpoint, ROLE_ADMIN, "osae",
+                          q->target.backoff_ms));
+        snprintf(q->cmd.op, sizeof q->cmd.op, "%s", op);
+        q->cmd.idem = (struct hash128){random_seed(), random_seed()};
+        caller_begin(q->caller, &(struct caller_question){MESSAGE_CMD, MESSAGE_REPLY, &q->cmd,
+                                                          &q->reply, ANSWER_MS});
     }
-    for (size_t i = 0; i < count; i++)
-        if (started[i])
-            pthread_join(questions[i].thread, NULL);
+    for (size_t open = TARGETS; open > 0;) {
+        int64_t wake = INT64_MAX;
+        for (size_t i = 0; i < TARGETS; i++) {
+            struct question *q = &questions[i];
+            int64_t at = INT64_MAX;
+            if (q->over)
+                continue;
+            bool failed = caller_turn(q->caller, &q->answered, &at) != STATUS_OK;
+            if (failed)
+                snprintf(q->words, sizeof q->words, "%s", status_words());
+            q->over = failed || q->answered;
+            if (q->over)
+                caller_close(&q->caller);
+            open -= q->over;
+            wake = at < wake ? at : wake;
+        }
+        int64_t wait = wake - tick_ms();
+        struct pollfd fd = {.fd = channel_fd(channel), .events = POLLIN};
+        if (open > 0 && wait > 0 && !channel_pending(channel))
+            poll(&fd, 1, wait < ANSWER_MS ? (int)wait : ANSWER_MS);
+    }
+done:
+    for (size_t i = 0; i < TARGETS; i++)
+        caller_close(&questions[i].caller);
+    channel_free(&channel);
+    return status;
 }
 
 static enum status
@@ -111,7 +132,7 @@ load(struct config **config, const char *who, int argc, char *const *argv, const
 enum status
 status_command(int argc, char *const *argv)
 {
-    static struct question questions[3];
+    static struct question questions[TARGETS];
     struct config *config = NULL;
     bool helped;
     TRY(load(&config, "osae status", argc, argv,
@@ -120,16 +141,15 @@ status_command(int argc, char *const *argv)
     if (helped)
         return STATUS_OK;
     const struct settings *set = &config->set;
-    const struct target targets[] = {{"producer", set->producer.ctl},
-                                     {"trainer", set->trainer.ctl},
-                                     {"evaluator", set->evaluator.ctl}};
+    uint32_t cap = set->net.backoff_cap_ms;
     size_t answers = 0;
-    for (size_t i = 0; i < 3; i++)
-        questions[i].target = targets[i];
-    ask_all(questions, 3);
-    for (size_t i = 0; i < 3; i++) {
+    questions[0].target = (struct target){"producer", set->producer.ctl, cap};
+    questions[1].target = (struct target){"trainer", set->trainer.ctl, cap};
+    questions[2].target = (struct target){"evaluator", set->evaluator.ctl, cap};
+    enum status asked = ask_all(questions, "status");
+    for (size_t i = 0; asked == STATUS_OK && i < TARGETS; i++) {
         const struct question *q = &questions[i];
-        printf("%s%s\n", q->target.name, q->answered ? "" : ": does not answer");
+        printf(q->answered ? "%s\n" : "%s: does not answer (%s)\n", q->target.name, q->words);
         for (uint32_t v = 0; q->answered && v < q->reply.data.count; v++)
             print_value(&q->reply.data, &q->reply.data.at[v]);
         answers += q->answered;
@@ -137,6 +157,7 @@ status_command(int argc, char *const *argv)
     char name[NAME_BYTES];
     snprintf(name, sizeof name, "%s", set->run.name);
     config_free(&config);
+    TRY(asked);
     TRY(commands_flush(stdout));
     if (answers == 0)
         return FAIL(UNREACHABLE, "no process of run %s answers: osae run starts it", name);
@@ -151,23 +172,26 @@ steer(const char *op, const char *manual, bool everybody, int argc, char *const 
     char who[32];
     snprintf(who, sizeof who, "osae %s", op);
     struct config *config = NULL;
-    bool helped, reached;
+    bool helped;
     TRY(load(&config, who, argc, argv, manual, &helped));
     if (helped)
         return STATUS_OK;
     const struct settings *set = &config->set;
-    const struct target targets[] = {{"trainer", set->trainer.ctl},
-                                     {"producer", set->producer.ctl},
-                                     {"evaluator", set->evaluator.ctl}};
-    int64_t limit = strcmp(op, "checkpoint") == 0 ? SAVE_MS : ANSWER_MS;
-    enum status status = ask(&targets[0], op, NULL, limit, &reply, &reached);
+    uint32_t cap = set->net.backoff_cap_ms;
+    const struct target targets[TARGETS] = {{"trainer", set->trainer.ctl, cap},
+                                            {"producer", set->producer.ctl, cap},
+                                            {"evaluator", set->evaluator.ctl, cap}};
+    int64_t limit = strcmp(op, "checkpoint") == 0 ? SAVE_MS
+                    : strcmp(op, "pause") == 0    ? STEP_MS
+                                                  : ANSWER_MS;
+    enum status status = ask(&targets[0], op, limit, &reply);
     if (status == STATUS_OK) {
         printf("trainer: %s\n", op);
         for (uint32_t v = 0; v < reply.data.count; v++)
             print_value(&reply.data, &reply.data.at[v]);
     }
-    for (size_t i = 1; everybody && i < 3; i++)
-        if (ask(&targets[i], op, NULL, ANSWER_MS, &reply, &reached) == STATUS_OK)
+    for (size_t i = 1; everybody && i < TARGETS; i++)
+        if (ask(&targets[i], op, ANSWER_MS, &reply) == STATUS_OK)
             printf("%s: %s\n", targets[i].name, op);
     config_free(&config);
     return status;

@@ -16,6 +16,8 @@ struct open_request {
     bool has_idem;
 };
 
+enum { PATIENCE_MS = 200 }; // of one who is told BUSY
+
 struct control {
     struct port *port;
     struct codec *codec;
@@ -26,10 +28,12 @@ struct control {
     // replies to commands, newest last, in a ring
     struct {
         struct hash128 idem;
+        int64_t at;
         unsigned char *frame; // NULL: free
         size_t bytes;
     } kept[CONTROL_REPLIES];
     size_t kept_next;
+    int64_t now; // of the latest turn
     uint64_t malformed;
     // the request handed out last
     char who[WIRE_NAME];
@@ -58,7 +62,7 @@ control_open(struct control **out, struct channel *channel, const char *endpoint
                                    .lease_ms = set->lease_ms,
                                    .roles = endpoint_roles(endpoint, role_bit(ROLE_MONITOR)),
                                    .win = 1,
-                                   .most = 1024,
+                                   .most = CONTROL_LINKS,
                                    .seed = random_seed()};
     snprintf(links.name, sizeof links.name, "%s", set->name);
     enum status status = codec_new(&c->codec);
@@ -72,21 +76,6 @@ control_open(struct control **out, struct channel *channel, const char *endpoint
     }
     *out = c;
     return STATUS_OK;
-}
-
-void
-control_close(struct control **control)
-{
-    struct control *c = *control;
-    if (!c)
-        return;
-    for (size_t i = 0; i < CONTROL_REPLIES; i++)
-        free(c->kept[i].frame);
-    port_close(&c->port);
-    links_free(&c->links);
-    codec_free(&c->codec);
-    free(c);
-    *control = NULL;
 }
 
 void
@@ -117,10 +106,11 @@ say_small(struct control *c, uint64_t route, const struct message *message)
 }
 
 static void
-refuse(struct control *c, uint64_t route, uint64_t request, enum refusal code, const char *words)
+refuse(struct control *c, uint64_t route, uint64_t request, enum refusal code, uint32_t retry_ms,
+       const char *words)
 {
     struct message answer;
-    message_refuse(&answer, request, code, 0, "%s", words);
+    message_refuse(&answer, request, code, retry_ms, "%s", words);
     say_small(c, route, &answer);
 }
 
@@ -139,16 +129,28 @@ find_kept(struct control *c, struct hash128 idem)
 static void
 keep(struct control *c, struct hash128 idem, const struct msg_reply *reply)
 {
-    size_t at = c->kept_next++ % CONTROL_REPLIES, bytes;
+    size_t at = c->kept_next, bytes;
+    c->kept_next = (at + 1) % CONTROL_REPLIES;
     free(c->kept[at].frame);
     c->kept[at].frame = NULL;
     if (message_encode(c->codec, c->out, sizeof c->out, &bytes, MESSAGE_REPLY, reply) != STATUS_OK)
         return;
     c->kept[at].idem = idem;
+    c->kept[at].at = c->now;
     c->kept[at].bytes = bytes;
     c->kept[at].frame = malloc(bytes);
     if (c->kept[at].frame)
         memcpy(c->kept[at].frame, c->out, bytes);
+}
+
+// Is there a place for the reply to one more command, after those that are open? The oldest go
+// first, but none whose question may still be repeated.
+static bool
+has_place(const struct control *c, size_t open)
+{
+    size_t at = (c->kept_next + open) % CONTROL_REPLIES;
+    return open < CONTROL_REPLIES &&
+           (!c->kept[at].frame || c->now - c->kept[at].at >= CONTROL_REPLIES_MS);
 }
 
 // A request of its own, or one more voice for an open or answered one. NULL: dealt with.
@@ -156,15 +158,16 @@ static struct open_request *
 admit(struct control *c, uint64_t route, uint64_t i, const struct hash128 *idem)
 {
     struct open_request *spare = NULL;
-    if (idem) {
-        if (find_kept(c, *idem)) {
-            c->again.r = i;
-            (void)say_to(c, route, MESSAGE_REPLY, &c->again);
-            return NULL;
-        }
+    size_t of_link = 0, remembering = 0;
+    if (idem && find_kept(c, *idem)) {
+        c->again.r = i;
+        (void)say_to(c, route, MESSAGE_REPLY, &c->again);
+        return NULL;
     }
     for (size_t at = 0; at < CONTROL_OPEN_MOST; at++) {
         struct open_request *open = &c->open[at];
+        of_link += open->ticket != 0 && open->route == route;
+        remembering += open->ticket != 0 && open->has_idem;
         if (open->ticket == 0) {
             spare = spare ? spare : open;
         } else if (idem && open->has_idem && hash128_same(open->idem, *idem)) {
@@ -173,8 +176,13 @@ admit(struct control *c, uint64_t route, uint64_t i, const struct hash128 *idem)
             return NULL;
         }
     }
-    if (!spare) {
-        refuse(c, route, i, REFUSAL_BUSY, "too many requests are open");
+    if (!spare || of_link >= CONTROL_OPEN_OF_LINK) {
+        refuse(c, route, i, REFUSAL_BUSY, PATIENCE_MS, "too many requests are open");
+        return NULL;
+    }
+    if (idem && !has_place(c, remembering)) {
+        refuse(c, route, i, REFUSAL_BUSY, PATIENCE_MS,
+               "more commands in a short time than are remembered");
         return NULL;
     }
     *spare = (struct open_request){.ticket = ++c->tickets ? c->tickets : ++c->tickets,
@@ -222,17 +230,17 @@ take_request(struct control *c, uint64_t route, enum message_type type, const st
     unsigned role = role_bit(peer->hello.role);
     const struct operation *op = type == MESSAGE_CMD ? find_operation(c, c->cmd.op) : NULL;
     if (type == MESSAGE_CMD && !op) {
-        refuse(c, route, i, REFUSAL_ARG, "no such operation here");
+        refuse(c, route, i, REFUSAL_ARG, 0, "no such operation here");
         return;
     }
     bool allowed = type == MESSAGE_CMD      ? (op->roles & role) != 0
                    : type == MESSAGE_CKLIST ? c->set.lists
                                             : c->set.results && role == role_bit(ROLE_EVALUATOR);
     if (!allowed) {
-        refuse(c, route, i, REFUSAL_ROLE, "this role may not ask for this");
+        refuse(c, route, i, REFUSAL_ROLE, 0, "this role may not ask for this");
         return;
     }
-    const struct hash128 *idem = type == MESSAGE_CMD      ? &c->cmd.idem
+    const struct hash128 *idem = op && !op->looks         ? &c->cmd.idem
                                  : type == MESSAGE_RESULT ? &c->result.idem
                                                           : NULL;
     snprintf(c->who, sizeof c->who, "%s", peer->hello.name);
@@ -277,10 +285,29 @@ take_packet(struct control *c, const struct packet *packet, int64_t now)
         say_small(c, packet->route, &answer);
 }
 
+void
+control_close(struct control **control)
+{
+    struct control *c = *control;
+    if (!c)
+        return;
+    for (size_t i = 0; c->port && i < CONTROL_OPEN_MOST; i++)
+        if (c->open[i].ticket)
+            refuse(c, c->open[i].route, c->open[i].i, REFUSAL_STATE, 0, "it leaves");
+    for (size_t i = 0; i < CONTROL_REPLIES; i++)
+        free(c->kept[i].frame);
+    port_close(&c->port);
+    links_free(&c->links);
+    codec_free(&c->codec);
+    free(c);
+    *control = NULL;
+}
+
 int64_t
 control_turn(struct control *c, int64_t now)
 {
     links_expire(c->links, now);
+    c->now = now;
     struct packet packet;
     for (int i = 0; i < 256 && !c->has_waiting && port_receive(c->port, &packet); i++) {
         take_packet(c, &packet, now);
@@ -315,7 +342,7 @@ control_reply(struct control *c, uint32_t ticket, struct msg_reply *reply)
     struct open_request *open = take_ticket(c, ticket);
     reply->r = open->i;
     if (!say_to(c, open->route, MESSAGE_REPLY, reply))
-        refuse(c, open->route, open->i, REFUSAL_INTERNAL, "the reply could not be encoded");
+        refuse(c, open->route, open->i, REFUSAL_INTERNAL, 0, "the reply could not be encoded");
     else if (open->has_idem)
         keep(c, open->idem, reply);
     open->ticket = 0;
@@ -327,7 +354,7 @@ control_list(struct control *c, uint32_t ticket, struct msg_cklistr *list)
     struct open_request *open = take_ticket(c, ticket);
     list->r = open->i;
     if (!say_to(c, open->route, MESSAGE_CKLISTR, list))
-        refuse(c, open->route, open->i, REFUSAL_INTERNAL, "the list could not be encoded");
+        refuse(c, open->route, open->i, REFUSAL_INTERNAL, 0, "the list could not be encoded");
     open->ticket = 0;
 }
 

@@ -6,8 +6,11 @@
 // 1. A request with an `idem` seen before is not handed out again: it gets the reply of the first
 //    time, or is answered together with it. So a command takes effect at most once however often it
 //    is repeated.
-// 2. Everything is bounded: requests open at one time, replies remembered, links.
+// 2. Everything is bounded: requests open at one time, of one link, replies remembered, links. Over
+//    a bound is BUSY. No reply is forgotten before the longest time in which its question may be
+//    repeated: when all places are taken by such, there is no new command.
 // 3. Who may say what depends on the role the endpoint grants, never on a name.
+// 4. Whoever waits when the server closes is told so.
 #ifndef PROTO_CONTROL_H
 #define PROTO_CONTROL_H
 
@@ -15,12 +18,19 @@
 #include "proto/frame.h"
 #include "proto/link.h"
 
-enum { CONTROL_OPEN_MOST = 64, CONTROL_REPLIES = 256 };
+enum {
+    CONTROL_LINKS = 1024,
+    CONTROL_OPEN_MOST = CONTROL_LINKS, // so that nobody who waits for a disk keeps others out
+    CONTROL_OPEN_OF_LINK = 4,
+    CONTROL_REPLIES = 4096, // remembered, for
+    CONTROL_REPLIES_MS = 150000,
+};
 
 // What the daemon understands, and who may ask for it. Others are answered E_ARG, E_ROLE.
 struct operation {
     const char *name;
     unsigned roles; // bits of role_bit()
+    bool looks;     // has no effect: done again when repeated, and not remembered
 };
 
 struct control;

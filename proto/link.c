@@ -157,7 +157,8 @@ enum link_do
 link_next(struct link *link, int64_t now, struct message *out)
 {
     if (link->leaving) {
-        if (link->state == LINK_UP) {
+        // Also while greeting: a WELCOME may be under way, and would leave a link without a client.
+        if (link->state != LINK_CLOSED && link->open) {
             link->state = LINK_CLOSED;
             memset(out, 0, sizeof *out);
             out->type = MESSAGE_BYE;
@@ -471,6 +472,8 @@ links_receive(struct links *links, uint64_t route, const struct message *message
     if (message->type == MESSAGE_BYE) {
         if (found)
             links_drop(links, found->lk);
+        else if (message_lk(message) == 0)
+            links_drop_route(links, route);
         return LINKS_IGNORE;
     }
     if (message->type == MESSAGE_ERR)

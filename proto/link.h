@@ -79,7 +79,8 @@ uint64_t link_request(struct link *link);
 void link_regreet(struct link *link, int64_t now);
 // Back off at least this long (retry_ms of an ERR), with a new socket.
 void link_fail(struct link *link, int64_t now, uint32_t retry_ms);
-// Says BYE if it is up, then shuts, and stays shut.
+// Says BYE (with lk 0 before it is up: whoever came over this connection), then shuts, and stays
+// shut.
 void link_leave(struct link *link);
 
 // ---- the server's end

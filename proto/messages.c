@@ -79,7 +79,7 @@ static const struct field pong_rows[] = {
     NUMBER("up", pong, up_ms, "ms since it started"),
 };
 static const struct field bye_rows[] = {
-    NUMBER("lk", bye, lk, "the link"),
+    NUMBER("lk", bye, lk, "the link; 0: that of this connection, if there is one"),
     WIRE("why", bye, why, 0, 0, OPT, "reason"),
 };
 static const struct field attach_rows[] = {

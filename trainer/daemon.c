@@ -23,6 +23,63 @@ enter(struct trainer *t, const char *state)
     publisher_event(t->publisher, SAY_INFO, "state", "%s at step %" PRIu64, state, t->place.next);
 }
 
+// ---------------------------------------------------------------- commands that wait
+
+static void
+wait_for(struct trainer *t, uint32_t ticket, enum wait_for what, uint64_t from)
+{
+    assert(t->waiting_count < CONTROL_OPEN_MOST); // control hands out no more
+    t->waiting[t->waiting_count++] = (struct waiting){ticket, what, from};
+}
+
+// Takes the next one for whom this is enough.
+static bool
+take_waiting(struct trainer *t, enum wait_for what, uint64_t reached, uint32_t *ticket)
+{
+    for (size_t i = 0; i < t->waiting_count; i++)
+        if (t->waiting[i].what == what && t->waiting[i].from <= reached) {
+            *ticket = t->waiting[i].ticket;
+            t->waiting[i] = t->waiting[--t->waiting_count];
+            return true;
+        }
+    return false;
+}
+
+static void
+refuse_waiting(struct trainer *t, enum wait_for what, enum refusal code, const char *words)
+{
+    for (uint32_t ticket; take_waiting(t, what, UINT64_MAX, &ticket);)
+        control_refuse(t->control, ticket, code, "%.200s", words);
+}
+
+// Those who asked before this state was reached; who asked later waits for a later one.
+static void
+answer_saved(struct trainer *t, const struct kept *kept)
+{
+    static struct msg_reply reply;
+    for (uint32_t ticket; take_waiting(t, WAIT_SAVED, kept->step, &ticket);) {
+        memset(&reply, 0, sizeof reply);
+        reply.ok = true;
+        named_whole(&reply.data, "step", (int64_t)kept->step);
+        named_words(&reply.data, "path", kept->path);
+        control_reply(t->control, ticket, &reply);
+    }
+}
+
+static void
+answer_paused(struct trainer *t, uint64_t asked)
+{
+    for (uint32_t ticket; take_waiting(t, WAIT_PAUSED, asked, &ticket);)
+        control_done(t->control, ticket);
+}
+
+// By whoever asked, and while nothing can be saved.
+static uint64_t
+apply_pause(struct trainer *t)
+{
+    return training_ask_pause(t->training, t->pause_asked || t->held);
+}
+
 // ---------------------------------------------------------------- what the compute thread tells
 
 // The numbers of a step, once: the metrics file and the METRIC message are filled from here.
@@ -116,6 +173,7 @@ take_told(struct trainer *t, const struct told *told)
             datafeed_durable(t->feed, told->place.next);
         t->saved_at = tick_ms();
         spare_and_retain(t);
+        t->started = true;
         enter(t, "running");
         if (!t->set->ready.without_producer)
             notify("READY=1");
@@ -125,6 +183,8 @@ take_told(struct trainer *t, const struct told *told)
         break;
     case TOLD_STATE:
         enter(t, told->state == TRAINING_PAUSED ? "paused" : "running");
+        if (told->state == TRAINING_PAUSED)
+            answer_paused(t, told->asked);
         break;
     case TOLD_ENDED:
         t->ended = true;
@@ -135,6 +195,8 @@ take_told(struct trainer *t, const struct told *told)
         t->why = told->why;
         break;
     }
+    if (t->ended)
+        refuse_waiting(t, WAIT_PAUSED, REFUSAL_STATE, "training has ended");
 }
 
 // ---------------------------------------------------------------- checkpoints
@@ -158,24 +220,6 @@ announce(struct trainer *t, const struct kept *kept)
 }
 
 static void
-answer_waiting(struct trainer *t, const struct saved *saved)
-{
-    static struct msg_reply reply;
-    for (size_t i = 0; i < t->waiting_count; i++) {
-        if (saved->why.code != STATUS_OK) {
-            control_refuse(t->control, t->waiting[i], REFUSAL_IO, "%.200s", saved->why.words);
-            continue;
-        }
-        memset(&reply, 0, sizeof reply);
-        reply.ok = true;
-        named_whole(&reply.data, "step", (int64_t)saved->kept.step);
-        named_words(&reply.data, "path", saved->kept.path);
-        control_reply(t->control, t->waiting[i], &reply);
-    }
-    t->waiting_count = 0;
-}
-
-static void
 take_saved(struct trainer *t, const struct saved *saved)
 {
     if (saved->why.code != STATUS_OK) {
@@ -188,6 +232,7 @@ take_saved(struct trainer *t, const struct saved *saved)
             t->failed = true;
             t->why = saved->why;
         }
+        refuse_waiting(t, WAIT_SAVED, REFUSAL_IO, saved->why.words);
     } else {
         t->save_failures = 0;
         t->retry_at = 0;
@@ -200,11 +245,11 @@ take_saved(struct trainer *t, const struct saved *saved)
         spare_and_retain(t);
         if (t->held) {
             say(SAY_INFO, "training goes on");
-            training_ask_pause(t->training, false);
+            t->held = false;
+            (void)apply_pause(t);
         }
-        t->held = false;
+        answer_saved(t, &saved->kept);
     }
-    answer_waiting(t, saved);
 }
 
 // Training goes on without a durable checkpoint for a while, then stands still until one succeeds.
@@ -218,7 +263,7 @@ mind_unsaved(struct trainer *t, int64_t now)
     int64_t most = (int64_t)t->set->ckpt.max_unsaved_s * 1000;
     if (!t->held && t->save_failures > 0 && most > 0 && now - t->saved_at > most) {
         t->held = true;
-        training_ask_pause(t->training, true);
+        (void)apply_pause(t);
         say(SAY_ERROR, "no durable checkpoint for %u s: training stands still until one succeeds",
             (unsigned)t->set->ckpt.max_unsaved_s);
         publisher_event(t->publisher, SAY_ERROR, "ckpt.held",
@@ -306,11 +351,23 @@ take_command(struct trainer *t, const struct request *request)
             snprintf(name, sizeof name, "%zu", i);
             named_print(&reply.data, name, "%s %s %s", role_names[peer.role], peer.name, peer.ctl);
         }
-    } else if (strcmp(cmd->op, "pause") == 0 || strcmp(cmd->op, "resume") == 0) {
-        bool pause = cmd->op[0] == 'p';
-        training_ask_pause(t->training, pause);
-        if (!pause)
-            datafeed_resume(t->feed);
+    } else if (strcmp(cmd->op, "pause") == 0) {
+        t->pause_asked = true;
+        uint64_t asked = apply_pause(t);
+        if (t->started && !t->ended) {
+            wait_for(t, request->ticket, WAIT_PAUSED, asked); // answered when it stands
+            return;
+        }
+    } else if (strcmp(cmd->op, "resume") == 0) {
+        t->pause_asked = false;
+        (void)apply_pause(t);
+        refuse_waiting(t, WAIT_PAUSED, REFUSAL_STATE, "it was resumed before it stood");
+        datafeed_resume(t->feed);
+        if (t->held) {
+            control_refuse(t->control, request->ticket, REFUSAL_STATE,
+                           "training stands still until a checkpoint can be saved");
+            return;
+        }
     } else if (strcmp(cmd->op, "checkpoint") == 0) {
         if (t->ended || !training_saver(t->training) || t->place.next == 0) {
             control_refuse(t->control, request->ticket, REFUSAL_STATE,
@@ -318,12 +375,8 @@ take_command(struct trainer *t, const struct request *request)
                            t->place.next);
             return;
         }
-        if (t->waiting_count == WAITING_MOST) {
-            control_refuse(t->control, request->ticket, REFUSAL_BUSY, "too many wait already");
-            return;
-        }
         training_ask_checkpoint(t->training);
-        t->waiting[t->waiting_count++] = request->ticket; // answered when it is durable
+        wait_for(t, request->ticket, WAIT_SAVED, t->place.next); // answered when it is durable
         return;
     } else {
         assert(strcmp(cmd->op, "stop") == 0);
@@ -431,6 +484,8 @@ run(struct trainer *t)
         }
         if (settled(t)) {
             turn(t, tick_ms()); // what the saver said last
+            refuse_waiting(t, WAIT_SAVED, REFUSAL_STATE,
+                           "training has ended: nothing more is saved");
             if (t->failed)
                 return status_note_give(&t->why);
             if (t->gave_up)

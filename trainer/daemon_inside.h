@@ -11,7 +11,13 @@
 #include "trainer/daemon.h"
 #include "trainer/training.h"
 
-enum { WAITING_MOST = 16 };
+// A command that is answered when it has taken effect.
+enum wait_for { WAIT_SAVED, WAIT_PAUSED };
+struct waiting {
+    uint32_t ticket;
+    enum wait_for what;
+    uint64_t from; // SAVED: a checkpoint of this step or a later one; PAUSED: this asking
+};
 
 struct trainer {
     const struct config *config;
@@ -30,7 +36,7 @@ struct trainer {
     struct meter *meter;
     struct msg_hello me;
     const char *state;
-    bool saver_watched, ended, failed;
+    bool saver_watched, started, ended, failed;
     bool gave_up; // on its producers
     bool hurried; // leaves without waiting for the disk
     bool held;    // paused by us, because nothing could be saved for too long
@@ -46,8 +52,8 @@ struct trainer {
     int64_t met_at;                    // when a producer was last there
     double step_seconds, wait_seconds; // summed over the steps of this life
     uint64_t steps_here;
-    // tickets of `checkpoint` commands that wait for their checkpoint
-    uint32_t waiting[WAITING_MOST];
+    bool pause_asked; // by a command
+    struct waiting waiting[CONTROL_OPEN_MOST];
     size_t waiting_count;
 };
 

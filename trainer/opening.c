@@ -49,13 +49,13 @@ open_run(struct trainer *t)
 }
 
 static const struct operation operations[] = {
-    {"status", ROLES_ALL},
-    {"peers", ROLES_ALL},
-    {"pause", 1u << ROLE_ADMIN},
-    {"resume", 1u << ROLE_ADMIN},
-    {"checkpoint", 1u << ROLE_ADMIN},
-    {"stop", 1u << ROLE_ADMIN},
-    {NULL, 0},
+    {"status", ROLES_ALL, true},
+    {"peers", ROLES_ALL, true},
+    {"pause", 1u << ROLE_ADMIN, false},
+    {"resume", 1u << ROLE_ADMIN, false},
+    {"checkpoint", 1u << ROLE_ADMIN, false},
+    {"stop", 1u << ROLE_ADMIN, false},
+    {NULL, 0, false},
 };
 
 static enum status

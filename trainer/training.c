@@ -26,6 +26,7 @@ struct training {
     const struct settings *knobs;
     struct queue *told;
     atomic_bool checkpoint, pause, stop, save;
+    atomic_uint_fast64_t pause_asked; // how often
     pthread_t thread;
 
     // of the compute thread
@@ -39,6 +40,7 @@ struct training {
     struct hash128 trajectory;
     int64_t snapshot_at; // tick_ms of the last one
     bool paused;
+    uint64_t pause_seen;
 };
 
 static void
@@ -257,11 +259,12 @@ nap(void)
 static void
 take_pause(struct training *t)
 {
-    bool wanted = atomic_load(&t->pause);
-    if (wanted == t->paused)
+    uint64_t asked = atomic_load(&t->pause_asked); // before what was asked
+    if (asked == t->pause_seen)
         return;
-    t->paused = wanted;
-    struct told told = {.kind = TOLD_STATE};
+    t->pause_seen = asked;
+    t->paused = atomic_load(&t->pause);
+    struct told told = {.kind = TOLD_STATE, .asked = asked};
     tell(t, &told);
 }
 
@@ -389,10 +392,11 @@ training_ask_checkpoint(struct training *training)
     atomic_store(&training->checkpoint, true);
 }
 
-void
+uint64_t
 training_ask_pause(struct training *training, bool paused)
 {
     atomic_store(&training->pause, paused);
+    return atomic_fetch_add(&training->pause_asked, 1) + 1;
 }
 
 void

@@ -28,13 +28,14 @@ enum training_state { TRAINING_WAITS, TRAINING_RUNS, TRAINING_PAUSED, TRAINING_E
 enum told_kind {
     TOLD_STARTED, // the stream is known, the state is there: place, stream, pins
     TOLD_STEP,    // one step is done: log, place
-    TOLD_STATE,   // running, paused
+    TOLD_STATE,   // running, paused; after each training_ask_pause
     TOLD_ENDED,   // all steps done, or asked to stop; the last snapshot is with the saver
     TOLD_FAILED,  // why; nothing more will come
 };
 struct told {
     enum told_kind kind;
     enum training_state state;
+    uint64_t asked; // STATE: after which training_ask_pause
     struct wire_stream stream;
     struct place place;
     struct step_log log;
@@ -52,7 +53,8 @@ void training_free(struct training **training);
 
 // Between two steps: a checkpoint; pause; resume; stop (with a last checkpoint, or at once).
 void training_ask_checkpoint(struct training *training);
-void training_ask_pause(struct training *training, bool paused);
+// The number of this asking: a TOLD_STATE with it, or a later one, comes when it took effect.
+uint64_t training_ask_pause(struct training *training, bool paused);
 void training_ask_stop(struct training *training, bool save);
 bool training_told(struct training *training, struct told *out);
 int training_fd(const struct training *training);

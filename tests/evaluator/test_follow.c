@@ -297,7 +297,7 @@ stay(void *from)
     struct control *control;
     struct msg_hello me;
     struct msg_cklistr *list = calloc(1, sizeof *list);
-    static const struct operation none[] = {{NULL, 0}};
+    static const struct operation none[] = {{NULL, 0, false}};
     assert_non_null(list);
     fine(hello_fill(&me, ROLE_TRAINER, "trainer", "gone", 0));
     fine(channel_new(&channel, NULL));

@@ -45,10 +45,8 @@ await() { # SECONDS COMMAND...
   local until=$((SECONDS + $1)); shift
   until "$@"; do [ $SECONDS -lt $until ] || return 1; sleep 0.05; done
 }
-# Asked on the trainer's own control socket: one number of its status.
-status_of() { # PROCESS NAME KEY
-  "$bin/osae" status "ipc://$XDG_RUNTIME_DIR/osae/$2.$1.ctl" --json 2>/dev/null | jq -r ".. | .\"$3\"? // empty" | head -1
-}
+# One number of what `osae status` says of a run's trainer.
+status_of() { "$bin/osae" status "$work/run.yaml" --set run.name="$1" 2>/dev/null | awk -v key="$2" '$1 == "trainer" { here = 1 } here && $1 == key { print $2; exit }'; } # RUN KEY
 memory_of() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }      # PID: KiB
 descriptors_of() { ls "/proc/$1/fd" | wc -l; }                     # PID
 

@@ -1,29 +1,24 @@
-// ctl over real sockets: commands answered once, late, repeated, refused; the roles of endpoints.
+// ctl over real sockets: commands answered once, late, repeated, refused; a thousand at one time;
+// more than the bounds allow; the roles of endpoints.
 //
-// Invariants: C1 S3 L4
-#include "proto/caller.h"
+// Invariants: C1 S3 L3 L4 R4
 #include "proto/control.h"
-
-#include "lib/base/tick.h"
+#include "tests/proto/callers.h"
 
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 static const struct operation operations[] = {
-    {"count", ROLES_ALL}, {"late", ROLES_ALL}, {"admin", 1u << ROLE_ADMIN}, {NULL, 0}};
+    {"count", ROLES_ALL, false},   {"late", ROLES_ALL, false}, {"admin", 1u << ROLE_ADMIN, false},
+    {"hold", ROLES_ALL, false}, // answered when `release` comes
+    {"release", ROLES_ALL, false}, {"Look", ROLES_ALL, true},  {NULL, 0, false}};
 
-// A server that counts how often `count` took effect, and answers `late` half a second later.
+// A server that counts how often `count` took effect, in all and for each `n`, answers `late` half
+// a second later, and what is held when `release` comes.
 struct server {
     char endpoint[128];
     atomic_bool stop, ready;
-    atomic_int counted;
+    atomic_int counted, by_number[CALLERS_MOST];
     pthread_t thread;
 };
 
@@ -46,7 +41,8 @@ serve(void *from)
                                    .operations = operations};
     assert_int_equal(control_open(&control, channel, s->endpoint, &set), STATUS_OK);
     atomic_store(&s->ready, true);
-    uint32_t late = 0;
+    uint32_t late = 0, held[CONTROL_OPEN_MOST];
+    size_t held_count = 0;
     int64_t late_at = 0;
     while (!atomic_load(&s->stop)) {
         int64_t now = tick_ms();
@@ -56,13 +52,20 @@ serve(void *from)
             if (request.cmd->op[0] == 'l') {
                 late = request.ticket;
                 late_at = now + 500;
+            } else if (request.cmd->op[0] == 'h') {
+                held[held_count++] = request.ticket;
             } else {
+                int64_t n = named_get_whole(&request.cmd->args, "n", -1);
                 memset(reply, 0, sizeof *reply);
                 reply->ok = true;
-                if (request.cmd->op[0] == 'c')
+                if (request.cmd->op[0] == 'c') {
                     atomic_fetch_add(&s->counted, 1);
-                named_whole(&reply->data, "argument",
-                            named_get_whole(&request.cmd->args, "n", -1) + 1);
+                    if (n >= 0 && n < CALLERS_MOST)
+                        atomic_fetch_add(&s->by_number[n], 1);
+                }
+                while (request.cmd->op[0] == 'r' && held_count > 0)
+                    control_done(control, held[--held_count]);
+                named_whole(&reply->data, "argument", n + 1);
                 control_reply(control, request.ticket, reply);
             }
             control_turn(control, now);
@@ -71,7 +74,7 @@ serve(void *from)
             control_done(control, late);
             late = 0;
         }
-        usleep(2000);
+        kit_wait(channel, now + 2);
     }
     control_close(&control);
     channel_free(&channel);
@@ -117,7 +120,7 @@ commands_are_answered(void **unused)
     ipc_folder(endpoint, sizeof endpoint);
     start(&server, endpoint);
     assert_int_equal(channel_new(&channel, NULL), STATUS_OK);
-    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test"), STATUS_OK);
+    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test", 1000), STATUS_OK);
     for (int i = 0; i < 20; i++) {
         named_clear(&args);
         named_whole(&args, "n", i);
@@ -153,7 +156,8 @@ a_repeated_command_takes_effect_once(void **unused)
     for (int i = 0; i < 5; i++) { // each time another client, as after a restart
         struct caller *caller;
         assert_int_equal(channel_new(&channel, NULL), STATUS_OK);
-        assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test"), STATUS_OK);
+        assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test", 1000),
+                         STATUS_OK);
         assert_int_equal(caller_ask(caller, MESSAGE_CMD, &cmd, MESSAGE_REPLY, &reply, 5000),
                          STATUS_OK);
         assert_true(reply.ok);
@@ -177,11 +181,12 @@ any_local_user_is_not_admin_on_loopback(void **unused)
     snprintf(endpoint, sizeof endpoint, "tcp://127.0.0.1:%d", 20000 + (int)(getpid() % 20000));
     start(&server, endpoint);
     assert_int_equal(channel_new(&channel, NULL), STATUS_OK);
-    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_MONITOR, "test"), STATUS_OK);
+    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_MONITOR, "test", 1000),
+                     STATUS_OK);
     assert_int_equal(caller_command(caller, "count", NULL, &reply, 5000), STATUS_OK);
     assert_int_equal(caller_command(caller, "admin", NULL, &reply, 5000), STATUS_CONFIG);
     caller_close(&caller);
-    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test"), STATUS_OK);
+    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test", 1000), STATUS_OK);
     assert_int_equal(caller_command(caller, "count", NULL, &reply, 1500), STATUS_CONFIG);
     caller_close(&caller);
     channel_free(&channel);
@@ -198,12 +203,191 @@ nobody_there_is_said_in_time(void **unused)
     static struct msg_reply reply;
     ipc_folder(endpoint, sizeof endpoint);
     assert_int_equal(channel_new(&channel, NULL), STATUS_OK);
-    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test"), STATUS_OK);
+    assert_int_equal(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "test", 1000), STATUS_OK);
     int64_t before = tick_ms();
     assert_int_equal(caller_command(caller, "count", NULL, &reply, 300), STATUS_UNREACHABLE);
     assert_true(tick_ms() - before < 3000);
     caller_close(&caller);
     channel_free(&channel);
+}
+
+// ---- many at one time
+
+static void
+a_thousand_at_one_time_take_effect_once_each(void **unused)
+{
+    (void)unused;
+    enum { MANY = 1000 };
+    char endpoint[128];
+    struct server server;
+    ipc_folder(endpoint, sizeof endpoint);
+    start(&server, endpoint);
+    struct callers *all = callers_new(MANY);
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "count");
+        named_whole(&all->at[i].cmd->args, "n", (int64_t)i);
+    }
+    // First they are cut off in the middle: some have not asked yet, some lose their reply.
+    callers_connect(all, endpoint);
+    for (size_t i = 0; i < MANY; i++)
+        asker_begin(&all->at[i], 30000);
+    while (atomic_load(&server.counted) < MANY / 3) {
+        (void)callers_turn(all);
+        callers_sleep(all);
+    }
+    callers_disconnect(all);
+    int before = atomic_load(&server.counted);
+    // Then again, twice, each over a new connection.
+    for (int again = 0; again < 2; again++) {
+        callers_connect(all, endpoint);
+        callers_ask(all, 30000);
+        callers_disconnect(all);
+        for (size_t i = 0; i < MANY; i++) {
+            if (all->at[i].status != STATUS_OK)
+                fail_msg("%zu: %s", i, all->at[i].words);
+            assert_int_equal(named_get_whole(&all->at[i].reply.data, "argument", -1), i + 1);
+        }
+    }
+    print_message("%d of %d had taken effect when they were cut off\n", before, MANY);
+    for (size_t i = 0; i < MANY; i++)
+        assert_int_equal(atomic_load(&server.by_number[i]), 1);
+    assert_int_equal(atomic_load(&server.counted), MANY);
+    callers_free(&all);
+    stop(&server);
+}
+
+static void
+who_finds_no_link_is_told_so(void **unused)
+{
+    (void)unused;
+    enum { TOO_MANY = CONTROL_LINKS + 8 };
+    char endpoint[128];
+    struct server server;
+    ipc_folder(endpoint, sizeof endpoint);
+    start(&server, endpoint);
+    struct callers *all = callers_new(TOO_MANY);
+    for (size_t i = 0; i < TOO_MANY; i++)
+        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "Look");
+    callers_connect(all, endpoint);
+    callers_ask(all, 4000);
+    assert_int_equal(callers_with(all, STATUS_OK), CONTROL_LINKS);
+    assert_int_equal(callers_with(all, STATUS_UNREACHABLE), TOO_MANY - CONTROL_LINKS);
+    size_t one = 0, other = 0;
+    for (size_t i = 0; i < TOO_MANY; i++)
+        if (all->at[i].status != STATUS_OK) {
+            assert_non_null(strstr(all->at[i].words, ": 1024 links, no more"));
+            one = i;
+        } else {
+            other = i;
+        }
+    // As soon as somebody leaves there is a place.
+    caller_close(&all->at[other].caller);
+    all->at[other].asks = false;
+    caller_close(&all->at[one].caller);
+    fine(caller_open(&all->at[one].caller, all->channels[one / OF_CHANNEL], endpoint, ROLE_ADMIN,
+                     "late", 100));
+    for (size_t i = 0; i < TOO_MANY; i++)
+        all->at[i].over = true;
+    asker_begin(&all->at[one], 4000);
+    while (callers_turn(all) > 0)
+        callers_sleep(all);
+    assert_int_equal(all->at[one].status, STATUS_OK);
+    callers_free(&all);
+    stop(&server);
+}
+
+static void
+who_waits_keeps_nobody_out(void **unused)
+{
+    (void)unused;
+    enum { MANY = 600 };
+    char endpoint[128];
+    struct server server;
+    ipc_folder(endpoint, sizeof endpoint);
+    start(&server, endpoint);
+    struct callers *all = callers_new(MANY);
+    for (size_t i = 0; i < MANY; i++) {
+        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, i + 2 > MANY ? "release" : "hold");
+        all->at[i].over = true;
+    }
+    callers_connect(all, endpoint);
+    for (size_t i = 0; i + 1 < MANY; i++)
+        asker_begin(&all->at[i], 30000);
+    for (int64_t until = tick_ms() + 3000; tick_ms() < until;) {
+        assert_int_equal(callers_turn(all), MANY - 1); // nobody is answered, and nobody refused
+        callers_sleep(all);
+    }
+    asker_begin(&all->at[MANY - 1], 5000);
+    while (callers_turn(all) > 0)
+        callers_sleep(all);
+    assert_int_equal(callers_with(all, STATUS_OK), MANY);
+    callers_free(&all);
+    stop(&server);
+}
+
+static void
+who_waits_is_told_when_the_server_leaves(void **unused)
+{
+    (void)unused;
+    char endpoint[128];
+    struct server server;
+    ipc_folder(endpoint, sizeof endpoint);
+    start(&server, endpoint);
+    struct callers *all = callers_new(20);
+    for (size_t i = 0; i < all->count; i++)
+        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "hold");
+    callers_connect(all, endpoint);
+    for (size_t i = 0; i < all->count; i++)
+        asker_begin(&all->at[i], 30000);
+    for (int64_t until = tick_ms() + 500; tick_ms() < until;) {
+        (void)callers_turn(all);
+        callers_sleep(all);
+    }
+    stop(&server);
+    int64_t left = tick_ms();
+    while (callers_turn(all) > 0)
+        callers_sleep(all);
+    assert_true(tick_ms() - left < 3000);
+    for (size_t i = 0; i < all->count; i++) {
+        assert_int_equal(all->at[i].status, STATUS_CONFIG);
+        assert_non_null(strstr(all->at[i].words, "it leaves"));
+    }
+    callers_free(&all);
+}
+
+static void
+no_reply_is_forgotten_while_its_question_may_come_again(void **unused)
+{
+    (void)unused;
+    char endpoint[128];
+    struct server server;
+    struct channel *channel;
+    struct caller *caller;
+    static struct msg_cmd cmd, look;
+    static struct msg_reply reply;
+    ipc_folder(endpoint, sizeof endpoint);
+    start(&server, endpoint);
+    fine(channel_new(&channel, NULL));
+    fine(caller_open(&caller, channel, endpoint, ROLE_ADMIN, "eager", 100));
+    snprintf(cmd.op, sizeof cmd.op, "count");
+    snprintf(look.op, sizeof look.op, "Look");
+    for (uint64_t i = 0; i < CONTROL_REPLIES; i++) {
+        cmd.idem = (struct hash128){i, 1};
+        fine(caller_ask(caller, MESSAGE_CMD, &cmd, MESSAGE_REPLY, &reply, 5000));
+    }
+    cmd.idem = (struct hash128){CONTROL_REPLIES, 1};
+    assert_int_equal(caller_ask(caller, MESSAGE_CMD, &cmd, MESSAGE_REPLY, &reply, 600),
+                     STATUS_UNREACHABLE);
+    assert_non_null(strstr(status_words(), "more commands in a short time than are remembered"));
+    for (uint64_t i = 0; i < CONTROL_REPLIES; i += 97) {
+        cmd.idem = (struct hash128){i, 1};
+        fine(caller_ask(caller, MESSAGE_CMD, &cmd, MESSAGE_REPLY, &reply, 5000));
+    }
+    fine(caller_ask(caller, MESSAGE_CMD, &look, MESSAGE_REPLY, &reply, 5000));
+    assert_int_equal(atomic_load(&server.counted), CONTROL_REPLIES);
+    caller_close(&caller);
+    channel_free(&channel);
+    stop(&server);
 }
 
 int
@@ -214,6 +398,11 @@ main(void)
         cmocka_unit_test(a_repeated_command_takes_effect_once),
         cmocka_unit_test(any_local_user_is_not_admin_on_loopback),
         cmocka_unit_test(nobody_there_is_said_in_time),
+        cmocka_unit_test(a_thousand_at_one_time_take_effect_once_each),
+        cmocka_unit_test(who_finds_no_link_is_told_so),
+        cmocka_unit_test(who_waits_keeps_nobody_out),
+        cmocka_unit_test(who_waits_is_told_when_the_server_leaves),
+        cmocka_unit_test(no_reply_is_forgotten_while_its_question_may_come_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
