@@ -38,6 +38,9 @@ dataserver_new(struct dataserver **out, const struct dataserver_settings *set, i
         free(server);
         return status_pass(status, __FILE__, __LINE__);
     }
+    // Touched now: a process should not seem to grow while its first 65,536 batches are made.
+    for (size_t i = 0; i < set->hashes; i++)
+        server->memory[i].hash = UINT64_MAX;
     server->set = *set;
     server->stream = &server->links->set.stream;
     for (uint16_t i = 0; i < set->slots; i++) {

@@ -14,13 +14,19 @@
 #include <string.h>
 #include <unistd.h>
 
+enum { TAIL_MOST = 16 << 10 };
+
 struct journal {
     char *path;
     int fd;
-    bool suspect; // a write or sync on fd failed: fd is not to be used again
-    char *text;   // every sound line, as it stands in the file
-    size_t bytes, room;
+    bool suspect;  // a write or sync on fd failed: fd is only read from now on
+    size_t bytes;  // of the sound lines, as they stand in the file
     uint64_t next; // lsn
+    // Their end, in memory: what shares a block of the disk with a line whose write fails.
+    char tail[TAIL_MOST / 2 + JOURNAL_LINE_MOST];
+    size_t tail_bytes;
+    char window[JOURNAL_LINE_MOST + 1]; // what of them was read last
+    size_t window_at, window_bytes;
     pthread_mutex_t lock;
 };
 
@@ -104,31 +110,46 @@ journal_check(size_t *records, bool *torn, const char *path)
 }
 
 static enum status
-open_file(struct journal *j)
+open_file(int *fd, const char *path)
 {
-    j->fd = open(j->path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (j->fd < 0)
+    *fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (*fd < 0)
         return errno == EACCES || errno == EPERM || errno == EROFS
-                   ? FAIL(DENIED, "%s: cannot open the journal: %s", j->path, strerror(errno))
-                   : FAIL(CREATE, "%s: cannot open the journal: %s", j->path, strerror(errno));
+                   ? FAIL(DENIED, "%s: cannot open the journal: %s", path, strerror(errno))
+                   : FAIL(CREATE, "%s: cannot open the journal: %s", path, strerror(errno));
     return STATUS_OK;
 }
 
 static enum status
-make_room(struct journal *j, size_t more)
+read_back(const struct journal *j, char *out, size_t at, size_t bytes)
 {
-    if (more > JOURNAL_MOST - j->bytes)
-        return FAIL(CREATE, "%s: the journal is full: %zu bytes, wanted at most %d", j->path,
-                    j->bytes + more, JOURNAL_MOST);
-    if (j->text && j->bytes + more <= j->room)
-        return STATUS_OK;
-    size_t room = (j->bytes + more) * 2 + 4096;
-    char *text = realloc(j->text, room);
-    if (!text)
-        return FAIL(CREATE, "%s: no memory for %zu bytes", j->path, room);
-    j->text = text;
-    j->room = room;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t got = pread(j->fd, out + done, bytes - done, (off_t)(at + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return FAIL(IO, "%s: cannot read: %s", j->path, strerror(errno));
+        if (got == 0)
+            return FAIL(IO, "%s: %zu bytes, wanted the %zu that were written", j->path, at + done,
+                        at + bytes);
+        done += (size_t)got;
+    }
     return STATUS_OK;
+}
+
+// Sound lines that stand behind the others in the file.
+static void
+keep(struct journal *j, const char *text, size_t bytes)
+{
+    size_t more = bytes < JOURNAL_LINE_MOST ? bytes : JOURNAL_LINE_MOST;
+    size_t before = more < bytes ? 0 : j->tail_bytes;
+    if (before + more > TAIL_MOST && before > TAIL_MOST / 2) {
+        memmove(j->tail, j->tail + before - TAIL_MOST / 2, TAIL_MOST / 2);
+        before = TAIL_MOST / 2;
+    }
+    memcpy(j->tail + before, text + bytes - more, more);
+    j->tail_bytes = before + more;
+    j->bytes += bytes;
 }
 
 static enum status
@@ -141,58 +162,91 @@ cut_tail(struct journal *j, const struct scan *scan, size_t bytes)
     return STATUS_OK;
 }
 
-// The line of a record, behind the text.
+// The line of the next record. The caller frees it.
 static enum status
-add_line(struct journal *j, const char *type, json_t *fields)
+print_line(char **line, size_t *bytes, const struct journal *j, uint64_t lsn, const char *type,
+           json_t *fields)
 {
-    enum status status = STATUS_OK;
-    char *line = NULL;
-    size_t bytes;
+    *line = NULL;
     json_t *record = json_object();
-    if (!record || json_object_set_new(record, "lsn", json_integer((json_int_t)j->next)) != 0 ||
+    enum status status;
+    if (!record || json_object_set_new(record, "lsn", json_integer((json_int_t)lsn)) != 0 ||
         json_object_set_new(record, "type", json_string(type)) != 0 ||
-        json_object_update(record, fields) != 0) {
+        json_object_update(record, fields) != 0)
         status = FAIL(CREATE, "%s: no memory for a record", j->path);
-        goto done;
-    }
-    GOTRY(sealed_print(&line, &bytes, record));
-    if (bytes > JOURNAL_LINE_MOST) {
-        status = FAIL(INTERNAL, "%s: a record %s of %zu bytes", j->path, type, bytes);
-        goto done;
-    }
-    GOTRY(make_room(j, bytes));
-    memcpy(j->text + j->bytes, line, bytes);
-    j->bytes += bytes;
-    j->next++;
-done:
-    free(line);
+    else
+        status = sealed_print(line, bytes, record);
     json_decref(record);
+    if (status == STATUS_OK && *bytes > JOURNAL_LINE_MOST)
+        status = FAIL(INTERNAL, "%s: a record %s of %zu bytes", j->path, type, *bytes);
     return status;
 }
 
-// The whole text into a new file, which takes the place of the old one.
+// A new file with this text takes the place of the old one.
 static enum status
-rewrite(struct journal *j)
+replace(struct journal *j, const char *text, size_t bytes)
 {
-    if (j->fd >= 0)
-        close(j->fd);
-    j->fd = -1;
-    j->suspect = true;
-    TRY(file_replace(j->path, j->text, j->bytes));
-    TRY(open_file(j));
+    int fd;
+    TRY(file_replace(j->path, text, bytes));
+    TRY(open_file(&fd, j->path));
+    close(j->fd);
+    j->fd = fd;
     j->suspect = false;
     return STATUS_OK;
 }
 
+// The sound lines and one more, into a new file.
 static enum status
-salvage_lines(struct journal *j, const char *text, size_t bytes)
+rewrite(struct journal *j, const char *line, size_t bytes)
 {
-    char aside[PATH_BYTES];
-    int length = snprintf(aside, sizeof aside, "%s.damaged", j->path);
-    if (length < 0 || length >= (int)sizeof aside)
-        return FAIL(CONFIG, "%s: the path is too long", j->path);
-    TRY(file_replace(aside, text, bytes));
-    size_t dropped = 0;
+    size_t head = j->bytes - j->tail_bytes;
+    char *text = malloc(j->bytes + bytes);
+    if (!text)
+        return FAIL(CREATE, "%s: no memory for %zu bytes", j->path, j->bytes + bytes);
+    enum status status = read_back(j, text, 0, head);
+    if (status == STATUS_OK) {
+        memcpy(text + head, j->tail, j->tail_bytes);
+        memcpy(text + j->bytes, line, bytes);
+        status = replace(j, text, j->bytes + bytes);
+    }
+    free(text);
+    return status;
+}
+
+// A text that grows; lines are numbered from 1.
+struct mended {
+    char *text;
+    size_t bytes, room;
+    uint64_t next;
+};
+
+static enum status
+mend_line(struct mended *out, const struct journal *j, const char *type, json_t *fields)
+{
+    char *line;
+    size_t bytes;
+    enum status status;
+    GOTRY(print_line(&line, &bytes, j, out->next, type, fields));
+    if (bytes > out->room - out->bytes) {
+        size_t room = (out->bytes + bytes) * 2;
+        char *text = realloc(out->text, room);
+        if (!text)
+            GOTRY(FAIL(CREATE, "%s: no memory for %zu bytes", j->path, room));
+        out->text = text;
+        out->room = room;
+    }
+    memcpy(out->text + out->bytes, line, bytes);
+    out->bytes += bytes;
+    out->next++;
+done:
+    free(line);
+    return status;
+}
+
+static enum status
+mend_lines(struct mended *out, const struct journal *j, const char *text, size_t bytes,
+           size_t *dropped)
+{
     bool starved = false;
     for (size_t at = 0; at < bytes;) {
         const char *end = memchr(text + at, '\n', bytes - at);
@@ -206,21 +260,41 @@ salvage_lines(struct journal *j, const char *text, size_t bytes)
             json_object_del(record, "lsn");
             json_object_del(record, "type");
             json_object_del(record, "sum");
-            status = add_line(j, type, record);
+            status = mend_line(out, j, type, record);
         } else {
-            dropped++;
+            ++*dropped;
         }
         json_decref(record);
         TRY(status);
         at += here + 1;
     }
-    json_t *fields = json_pack("{s:I}", "dropped", (json_int_t)dropped);
-    enum status status =
-        fields ? add_line(j, "salvage", fields) : FAIL(CREATE, "%s: no memory", j->path);
-    json_decref(fields);
-    TRY(status);
+    return STATUS_OK;
+}
+
+static enum status
+salvage_lines(struct journal *j, const char *text, size_t bytes)
+{
+    char aside[PATH_BYTES];
+    struct mended mended = {.next = 1};
+    size_t dropped = 0;
+    json_t *fields = NULL;
+    enum status status;
+    int length = snprintf(aside, sizeof aside, "%s.damaged", j->path);
+    if (length < 0 || length >= (int)sizeof aside)
+        return FAIL(CONFIG, "%s: the path is too long", j->path);
+    GOTRY(file_replace(aside, text, bytes));
+    GOTRY(mend_lines(&mended, j, text, bytes, &dropped));
+    fields = json_pack("{s:I}", "dropped", (json_int_t)dropped);
+    GOTRY(fields ? mend_line(&mended, j, "salvage", fields)
+                 : FAIL(CREATE, "%s: no memory", j->path));
     say(SAY_WARN, "%s: dropped %zu damaged lines; the old file is %s", j->path, dropped, aside);
-    return rewrite(j);
+    GOTRY(replace(j, mended.text, mended.bytes));
+    keep(j, mended.text, mended.bytes);
+    j->next = mended.next;
+done:
+    json_decref(fields);
+    free(mended.text);
+    return status;
 }
 
 enum status
@@ -238,7 +312,7 @@ journal_open(struct journal **out, const char *path, bool salvage)
     j->fd = -1;
     j->next = 1;
     size_t bytes;
-    GOTRY(open_file(j));
+    GOTRY(open_file(&j->fd, path));
     GOTRY(file_read(&text, &bytes, path, JOURNAL_MOST));
     struct scan scan;
     GOTRY(scan_text(&scan, text, bytes, path));
@@ -251,9 +325,7 @@ journal_open(struct journal **out, const char *path, bool salvage)
     } else {
         if (scan.torn)
             GOTRY(cut_tail(j, &scan, bytes));
-        GOTRY(make_room(j, scan.sound));
-        memcpy(j->text, text, scan.sound);
-        j->bytes = scan.sound;
+        keep(j, text, scan.sound);
         j->next = scan.records + 1;
     }
     *out = j;
@@ -272,7 +344,6 @@ journal_close(struct journal **journal)
         if (j->fd >= 0)
             close(j->fd);
         pthread_mutex_destroy(&j->lock);
-        free(j->text);
         free(j->path);
         free(j);
     }
@@ -280,27 +351,34 @@ journal_close(struct journal **journal)
 }
 
 static enum status
+write_line(const struct journal *j, const char *line, size_t bytes)
+{
+    TRY(fault("journal.write") ? FAIL(IO, "%s: cannot write: injected", j->path)
+                               : file_write_all(j->fd, j->path, line, bytes));
+    if ((fault("journal.sync") ? (errno = EIO, -1) : fdatasync(j->fd)) != 0)
+        return FAIL(IO, "%s: cannot sync: %s", j->path, strerror(errno));
+    return STATUS_OK;
+}
+
+static enum status
 append_locked(struct journal *j, const char *type, json_t *fields)
 {
-    size_t before = j->bytes;
-    uint64_t lsn = j->next;
-    TRY(add_line(j, type, fields));
+    char *line;
+    size_t bytes;
     enum status status;
-    if (j->suspect) {
-        status = rewrite(j);
+    GOTRY(print_line(&line, &bytes, j, j->next, type, fields));
+    if (bytes > JOURNAL_MOST - j->bytes)
+        GOTRY(FAIL(CREATE, "%s: the journal is full: %zu bytes, wanted at most %d", j->path,
+                   j->bytes + bytes, JOURNAL_MOST));
+    status = j->suspect ? rewrite(j, line, bytes) : write_line(j, line, bytes);
+    if (status == STATUS_OK) {
+        keep(j, line, bytes);
+        j->next++;
     } else {
-        status = fault("journal.write")
-                     ? FAIL(IO, "%s: cannot write: injected", j->path)
-                     : file_write_all(j->fd, j->path, j->text + before, j->bytes - before);
-        if (status == STATUS_OK &&
-            (fault("journal.sync") ? (errno = EIO, -1) : fdatasync(j->fd)) != 0)
-            status = FAIL(IO, "%s: cannot sync: %s", j->path, strerror(errno));
-    }
-    if (status != STATUS_OK) {
         j->suspect = true;
-        j->bytes = before;
-        j->next = lsn;
     }
+done:
+    free(line);
     return status;
 }
 
@@ -326,22 +404,51 @@ journal_append(struct journal *journal, const char *type, const char *fields, ..
     return status;
 }
 
+// The line that begins at this byte, in the window. Sound lines never change, so neither does it.
+static enum status
+window_line(struct journal *j, const char **line, size_t *length, size_t at)
+{
+    const char *end = NULL;
+    if (at >= j->window_at && at < j->window_at + j->window_bytes) {
+        *line = j->window + (at - j->window_at);
+        end = memchr(*line, '\n', j->window_at + j->window_bytes - at);
+    }
+    if (!end) {
+        size_t left = j->bytes - at;
+        j->window_at = at;
+        j->window_bytes = 0;
+        TRY(read_back(j, j->window, at, left < sizeof j->window ? left : sizeof j->window));
+        j->window_bytes = left < sizeof j->window ? left : sizeof j->window;
+        *line = j->window;
+        end = memchr(*line, '\n', j->window_bytes);
+    }
+    if (!end)
+        return FAIL(DAMAGED, "%s: somebody else has changed it", j->path);
+    *length = (size_t)(end - *line);
+    return STATUS_OK;
+}
+
+static enum status
+next_locked(json_t **record, struct journal *j, size_t *at)
+{
+    const char *line;
+    size_t length;
+    bool starved = false;
+    TRY(window_line(j, &line, &length, *at));
+    *at += length + 1;
+    *record = line_parse(line, length, 0, &starved);
+    if (*record)
+        return STATUS_OK;
+    return starved ? FAIL(CREATE, "%s: no memory for a record", j->path)
+                   : FAIL(DAMAGED, "%s: somebody else has changed it", j->path);
+}
+
 enum status
 journal_next(json_t **record, struct journal *journal, size_t *at)
 {
     *record = NULL;
-    enum status status = STATUS_OK;
     pthread_mutex_lock(&journal->lock);
-    if (*at < journal->bytes) {
-        const char *line = journal->text + *at;
-        const char *end = memchr(line, '\n', journal->bytes - *at);
-        assert(end);
-        bool starved = false;
-        *record = line_parse(line, (size_t)(end - line), 0, &starved);
-        if (!*record)
-            status = FAIL(CREATE, "%s: no memory for a record", journal->path);
-        *at += (size_t)(end - line) + 1;
-    }
+    enum status status = *at < journal->bytes ? next_locked(record, journal, at) : STATUS_OK;
     pthread_mutex_unlock(&journal->lock);
     return status;
 }

@@ -7,6 +7,9 @@
 // whose damage has a sound line behind it. The folder is the truth about checkpoints, the journal
 // is the history.
 //
+// The history grows, its memory does not: opening reads the file through, and keeps the last lines,
+// which a failing write might take along; older ones are read back when they are asked for.
+//
 // Any thread may append or read; one process holds a journal (the run folder's lock sees to it).
 //
 // place of fault()   what fails there
@@ -39,7 +42,8 @@ void journal_close(struct journal **journal);
 CHECKED enum status journal_append(struct journal *journal, const char *type, const char *fields,
                                    ...);
 
-// *at begins as 0. *record is the next record, a new reference for the caller; NULL at the end.
+// *at begins as 0. *record is the next record, a new reference for the caller; NULL at the end. IO,
+// DAMAGED: somebody else cut or changed the file meanwhile.
 CHECKED enum status journal_next(json_t **record, struct journal *journal, size_t *at);
 
 // The same check without touching the file (DAMAGED for damage in the middle): how many records,

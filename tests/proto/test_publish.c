@@ -4,11 +4,7 @@
 #include "proto/publish.h"
 
 #include "tests/proto/socket_kit.h"
-
-#include <malloc.h>
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-size_t __sanitizer_get_current_allocated_bytes(void); // of the runtime; no header comes with gcc's
-#endif
+#include "tests/weigh.h"
 
 static struct channel *channel, *far;
 static struct publisher *publisher;
@@ -353,18 +349,6 @@ without_an_incarnation_the_later_one_is_higher(void **unused)
     close_all();
 }
 
-// Bytes allocated and not freed, the library's too.
-static size_t
-held_bytes(void)
-{
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return __sanitizer_get_current_allocated_bytes();
-#else
-    struct mallinfo2 info = mallinfo2();
-    return info.uordblks + info.hblkhd;
-#endif
-}
-
 // An evaluator that works for an hour does not read what is announced meanwhile: it may cost what
 // was said, and not the buffers it was read into.
 static void
@@ -387,14 +371,14 @@ what_waits_unread_costs_its_own_size(void **unused)
     }
     while (subscriber_next(subscriber, &heard) || subscriber_next(sleeper, &heard))
         ;
-    size_t before = held_bytes();
+    size_t before = weigh();
     for (uint64_t step = 1; step <= MESSAGES; step++) { // one by one: each is a read of its own
         publish_step(step);
         do
             assert_true(hear(&heard));
         while (heard.metric->step != step);
     }
-    size_t after = held_bytes(), grown = after > before ? after - before : 0;
+    size_t after = weigh(), grown = after > before ? after - before : 0;
     print_message("%d messages unread: %zu bytes each\n", MESSAGES, grown / MESSAGES);
     assert_true(grown > MESSAGES * 64); // they do wait there
     assert_true(grown < (size_t)MESSAGES * LARGEST);

@@ -6,6 +6,7 @@
 #include "lib/base/say.h"
 #include "lib/store/journal.h"
 #include "tests/store/scratch.h"
+#include "tests/weigh.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -245,6 +246,58 @@ after_a_failed_write_or_sync_the_file_is_a_new_one(void **unused)
     assert_int_equal(open_and_count(path), RECORDS);
 }
 
+// Long lines and short ones, many times what is kept in memory: they come back whole, also from the
+// middle, while more are added, and after the file had to be written anew.
+static void
+a_long_history_comes_back_and_is_not_held(void **unused)
+{
+    (void)unused;
+    enum { LONG = 60000, ROUNDS = 60, LINES = 3 * ROUNDS };
+    const char *path = scratch_path("long.jsonl");
+    char *text = malloc(LONG + 1);
+    struct journal *j;
+    json_t *record;
+    assert_int_equal(journal_open(&j, path, false), STATUS_OK);
+    size_t before = weigh(), reading = 0;
+    int n = 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        memset(text, 'a' + round % 26, LONG);
+        text[LONG - round % 7] = '\0';
+        assert_int_equal(journal_append(j, "long", "{s:i, s:s}", "n", ++n, "text", text),
+                         STATUS_OK);
+        for (int i = 0; i < 2; i++)
+            assert_int_equal(journal_append(j, "short", "{s:i}", "n", ++n), STATUS_OK);
+        for (int i = 0; i < 3; i++) {
+            assert_int_equal(journal_next(&record, j, &reading), STATUS_OK);
+            assert_int_equal(json_integer_value(json_object_get(record, "lsn")), n - 2 + i);
+            const char *back = json_string_value(json_object_get(record, "text"));
+            assert_true(i == 0 ? back && strcmp(back, text) == 0 : !back);
+            json_decref(record);
+        }
+        if (round % 20 == 7)
+            assert_int_equal(count(j), n);
+        if (round % 20 == 13) { // a disk that fails once
+            fault_set(round > 20 ? "journal.sync:1" : "journal.write:1");
+            assert_int_equal(journal_append(j, "short", "{s:i}", "n", n + 1), STATUS_IO);
+            fault_set(NULL);
+            assert_int_equal(count(j), n);
+        }
+    }
+    size_t after = weigh();
+    assert_true(after < before + JOURNAL_LINE_MOST);
+    assert_int_equal(count(j), LINES);
+    journal_close(&j);
+    assert_int_equal(open_and_count(path), LINES);
+    // Cut by somebody else: said, not made up.
+    assert_int_equal(journal_open(&j, path, false), STATUS_OK);
+    assert_int_equal(truncate(path, LONG), 0);
+    size_t at = 0;
+    assert_int_equal(journal_next(&record, j, &at), STATUS_IO);
+    assert_null(record);
+    journal_close(&j);
+    free(text);
+}
+
 static void *
 append_many(void *journal)
 {
@@ -284,6 +337,7 @@ main(void)
         cmocka_unit_test(damage_in_the_middle_is_refused_unless_salvaged),
         cmocka_unit_test(any_bytes_are_a_torn_tail_or_refused),
         cmocka_unit_test(after_a_failed_write_or_sync_the_file_is_a_new_one),
+        cmocka_unit_test(a_long_history_comes_back_and_is_not_held),
         cmocka_unit_test(threads_append_whole_lines),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
