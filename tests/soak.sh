@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # A farm for a while: one producer, four trainers (two kinds, shared memory and frames) and an evaluator, killed (SIGKILL),
-# stopped (SIGSTOP, SIGCONT) and asked to leave (SIGTERM) at random, and started again; resident memory and descriptors of
+# stopped (SIGSTOP, SIGCONT) and asked to leave (SIGTERM) at random, and started again; anonymous memory and descriptors of
 # every process written down every second. In the first half the trainers are killed around a producer and an evaluator that
 # live on; in the second those two are killed around trainers that live on. It fails when
-#   - a process that lived on grows: its resident memory by more than 1 MiB in 10 minutes (1 MiB in all, when shorter), by the
-#     line of least squares after the first third of that half; its descriptors by more than 2 (medians of the first
-#     and the last third of what remains);
+#   - a process that lived on grows: after the first third of that half, in which heaps reach their size, from the first to
+#     the last third of what remains its anonymous memory by more than 1 MiB in 10 minutes (1 MiB in all, when that is less
+#     than 150 s), or its descriptors by more than 2. Peers, evaluations and files come and go, what is lost is there at every
+#     moment: to grow, the least and the most of a third have both to rise;
 #   - any process ever holds more than the memory it stated at its start, and what every process has besides;
 #   - a process ends by itself, or the trainers of a kind do not have the same bits, or `osae fsck` has something to say.
 #
@@ -50,15 +51,15 @@ launch() { # NAME
 }
 log_of() { case $1 in producer) echo "$work/farm.log" ;; *) echo "$work/$1.log" ;; esac; }
 
-# Samples: half, name, pid, seconds, KiB resident, KiB without what is mapped from files, descriptors.
+# Samples: half, name, pid, seconds, KiB anonymous, KiB of those and shared ones, descriptors.
 sample() { # HALF
   local name p
   for name in "${everybody[@]}"; do
     p=${pid[$name]}
     [ "${again[$name]}" = 0 ] && [ -r "/proc/$p/status" ] || continue
     awk -v OFS='\t' -v half="$1" -v name="$name" -v pid="$p" -v t="$((now / 1000))" -v fds="$(ls "/proc/$p/fd" 2>/dev/null | wc -l)" '
-      /^VmRSS/ { rss = $2 } /^RssAnon|^RssShmem/ { own += $2 }
-      END { if (rss) print half, name, pid, t, rss, own, fds }' "/proc/$p/status" 2>/dev/null >>"$keep"
+      /^RssAnon/ { anon = $2 } /^RssAnon|^RssShmem/ { own += $2 }
+      END { if (anon) print half, name, pid, t, anon, own, fds }' "/proc/$p/status" 2>/dev/null >>"$keep"
   done
 }
 
@@ -124,24 +125,28 @@ check "the kinds differ" [ "$(digest orth "$step")" != "$(digest topk "$step")" 
 for name in "${trainers[@]}"; do "$bin/osae" fsck "$work/runs/$name" >"$work/fsck" 2>&1 && ok "osae fsck of $name" || { bad "osae fsck of $name"; cat "$work/fsck"; }; done
 check "the evaluator scored the newest of each" [ "$(ls -d "$work"/runs/*/eval/core 2>/dev/null | wc -l)" = 4 ]
 
-# Who lived through a half: its growth. A line for each; words when it is too much.
+# Who lived through a half: its growth. A line for each, with the thirds of what is judged; words when it is too much.
 judge() { # HALF NAME
   awk -v half="$1" -v name="$2" '
-    $1 == half && $2 == name { if (pid != $3) { n = 0; pid = $3 } t[n] = $4; rss[n] = $5; fds[n++] = $7 }
-    function middle(from, to,   i, j, k, v, a) { # the median of fds[from .. to - 1]
-      k = 0; for (i = from; i < to; i++) a[k++] = fds[i]
-      for (i = 1; i < k; i++) for (j = i; j > 0 && a[j - 1] > a[j]; j--) { v = a[j]; a[j] = a[j - 1]; a[j - 1] = v }
-      return a[int(k / 2)]
+    $1 == half && $2 == name { if (pid != $3) { n = 0; pid = $3 } t[n] = $4; anon[n] = $5 / 1024; fds[n++] = $7 }
+    function thirds(value,   k, i) { # sets least[0 .. 2] and most[0 .. 2]
+      delete least; delete most
+      for (i = first; i < n; i++) {
+        k = int((i - first) * 3 / (n - first))
+        if (!(k in least) || value[i] < least[k]) least[k] = value[i]
+        if (!(k in most) || value[i] > most[k]) most[k] = value[i]
+      }
     }
+    function risen(   low, high) { low = least[2] - least[0]; high = most[2] - most[0]; return low < high ? low : high }
     END {
       if (n < 9) { print "too few samples"; exit 1 }
-      first = int(n / 3); m = n - first; third = int(m / 3)
-      for (i = first; i < n; i++) { x += t[i]; y += rss[i] }
-      x /= m; y /= m
-      for (i = first; i < n; i++) { xy += (t[i] - x) * (rss[i] - y); xx += (t[i] - x) ^ 2 }
-      span = t[n - 1] - t[first]; slope = xx > 0 ? xy / xx : 0; limit = span > 600 ? span / 600 : 1
-      grown = slope * span / 1024; more = middle(n - third, n) - middle(first, first + third)
-      printf "%s, %d s: %.1f MiB, %+.2f MiB in that time, %d descriptors, %+d\n", name, span, rss[n - 1] / 1024, grown, fds[n - 1], more
+      first = int(n / 3); span = t[n - 1] - t[first]
+      limit = span < 150 ? 1 : span * 2 / 3 / 600 # the thirds are two thirds of it apart
+      thirds(anon); grown = risen()
+      printf "%s, %d s: by thirds %.2f to %.2f, %.2f to %.2f, %.2f to %.2f MiB, %+.2f of %.2f allowed;", name, span,
+        least[0], most[0], least[1], most[1], least[2], most[2], grown, limit
+      thirds(fds); more = risen()
+      printf " %d to %d, %d to %d, %d to %d descriptors, %+d\n", least[0], most[0], least[1], most[1], least[2], most[2], more
       exit !(grown <= limit && more <= 2)
     }' "$keep"
 }
