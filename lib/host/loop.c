@@ -16,7 +16,7 @@ struct loop {
     struct pollfd fds[LOOP_FDS + 1]; // [0] is the signalfd
     size_t count;
     unsigned stops;
-    bool checkpoint, reopen;
+    bool checkpoint;
 };
 
 enum status
@@ -62,16 +62,6 @@ loop_add(struct loop *loop, int fd)
     loop->fds[loop->count++] = (struct pollfd){.fd = fd, .events = POLLIN};
 }
 
-void
-loop_remove(struct loop *loop, int fd)
-{
-    for (size_t i = 1; i < loop->count; i++)
-        if (loop->fds[i].fd == fd) {
-            loop->fds[i] = loop->fds[--loop->count];
-            return;
-        }
-}
-
 static void
 take_signals(struct loop *loop)
 {
@@ -79,9 +69,7 @@ take_signals(struct loop *loop)
     while (read(loop->fds[0].fd, &info, sizeof info) == (ssize_t)sizeof info) {
         if (info.ssi_signo == SIGUSR1)
             loop->checkpoint = true;
-        else if (info.ssi_signo == SIGHUP)
-            loop->reopen = true;
-        else
+        else if (info.ssi_signo != SIGHUP)
             loop->stops++;
     }
 }
@@ -146,13 +134,5 @@ loop_checkpoint_asked(struct loop *loop)
 {
     bool asked = loop->checkpoint;
     loop->checkpoint = false;
-    return asked;
-}
-
-bool
-loop_reopen_asked(struct loop *loop)
-{
-    bool asked = loop->reopen;
-    loop->reopen = false;
     return asked;
 }

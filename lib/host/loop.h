@@ -2,7 +2,7 @@
 // calls nothing back; each turn of the daemon asks all its parts what to do, then sleeps here.
 //
 //   SIGTERM, SIGINT   first: stop in good order; second: leave at once (within LOOP_HURRY_S)
-//   SIGHUP            reopen logs            SIGUSR1   checkpoint now           SIGPIPE   ignored
+//   SIGUSR1           checkpoint now         SIGHUP, SIGPIPE   ignored
 //
 // ZeroMQ's descriptor (ZMQ_FD) is edge-triggered: a socket must have been read until it had nothing
 // more, after the last send too, before the daemon sleeps.
@@ -24,9 +24,8 @@ struct loop;
 CHECKED enum status loop_new(struct loop **out);
 void loop_free(struct loop **loop);
 
-// At most LOOP_FDS, borrowed; watched for reading until removed.
+// At most LOOP_FDS, borrowed; watched for reading.
 void loop_add(struct loop *loop, int fd);
-void loop_remove(struct loop *loop, int fd);
 
 // Sleeps until a descriptor is readable, a signal came, or the clock (tick_ms) says `until`.
 void loop_wait(struct loop *loop, int64_t until);
@@ -38,8 +37,7 @@ void loop_ask_stop(struct loop *loop);
 // SIGINT that is not the first, or so many seconds, end it at once with exit code 75. Everything
 // durable is on disk by then, and what is half done is swept up at the next start. NULL is fine.
 void loop_leave(const struct loop *loop, unsigned seconds);
-// SIGUSR1, SIGHUP since the last call.
+// SIGUSR1 since the last call.
 bool loop_checkpoint_asked(struct loop *loop);
-bool loop_reopen_asked(struct loop *loop);
 
 #endif
