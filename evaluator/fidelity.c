@@ -24,13 +24,6 @@ struct fidelity {
     double bias, mean_in2, mean_error2;
 };
 
-size_t
-fidelity_bytes(size_t width, size_t rows_most, size_t rows_total)
-{
-    return sizeof(struct fidelity) + rows_most * sizeof(struct row_at) +
-           2 * width * sizeof(double) + rows_total * sizeof(float);
-}
-
 enum status
 fidelity_new(struct fidelity **out, size_t width, size_t rows_most, size_t rows_total)
 {

@@ -16,7 +16,6 @@ struct fidelity;
 CHECKED enum status fidelity_new(struct fidelity **out, size_t width, size_t rows_most,
                                  size_t rows_total);
 void fidelity_free(struct fidelity **fidelity);
-size_t fidelity_bytes(size_t width, size_t rows_most, size_t rows_total);
 void fidelity_reset(struct fidelity *fidelity);
 
 // One batch: x and xhat [rows x width], the kept tokens only. rows = 0 (all tokens special) leaves

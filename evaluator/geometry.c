@@ -9,13 +9,6 @@
 // Side of a tile of products: 4 MiB of floats.
 enum { TILE = 1024 };
 
-size_t
-geometry_bytes(size_t k)
-{
-    size_t side = k < TILE ? k : TILE;
-    return side * side * sizeof(float) + 4 * k * sizeof(double);
-}
-
 static double
 dot(const float *a, const float *b, size_t d)
 {

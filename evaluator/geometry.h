@@ -16,10 +16,9 @@ struct geometry_watch {
 
 // encoder and decoder [k x d], bias [k] or NULL (0). Fills average_max_*_cosine_sim of `core` and
 // the five weight fields of details [k]. With k = 1 there is no other latent: NaN.
-// CREATE: no memory (geometry_bytes). AGAIN: `watch` (may be NULL) said stop.
+// CREATE: no memory. AGAIN: `watch` (may be NULL) said stop.
 CHECKED enum status geometry_measure(struct core *core, struct latent_detail *details,
                                      const float *encoder, const float *decoder, const float *bias,
                                      size_t k, size_t d, const struct geometry_watch *watch);
-size_t geometry_bytes(size_t k);
 
 #endif

@@ -16,13 +16,6 @@ struct latents {
     uint64_t l0;
 };
 
-size_t
-latents_bytes(size_t count, size_t rows_most)
-{
-    return sizeof(struct latents) + 3 * count * sizeof(uint64_t) +
-           rows_most * (sizeof(double) + sizeof(uint64_t));
-}
-
 enum status
 latents_new(struct latents **out, size_t count, size_t rows_most)
 {

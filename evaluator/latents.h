@@ -14,7 +14,6 @@ struct latents;
 
 CHECKED enum status latents_new(struct latents **out, size_t count, size_t rows_most);
 void latents_free(struct latents **latents);
-size_t latents_bytes(size_t count, size_t rows_most);
 void latents_reset(struct latents *latents);
 
 // f [rows x count], kept tokens only; window[r] is the window row r is from: any numbering that

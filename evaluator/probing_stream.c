@@ -177,12 +177,6 @@ probing_stream_key(const struct probing_stream *stream)
 }
 
 size_t
-probing_stream_rows(const struct probing_stream *stream)
-{
-    return stream->rows;
-}
-
-size_t
 probing_stream_most(const struct probing_stream *stream)
 {
     return stream->most;

@@ -30,7 +30,6 @@ CHECKED enum status probing_stream_new(struct probing_stream **out, const struct
 void probing_stream_free(struct probing_stream **stream); // NULL is fine
 // Of all ids and of what the model makes of them.
 struct hash128 probing_stream_key(const struct probing_stream *stream);
-size_t probing_stream_rows(const struct probing_stream *stream); // of all texts together
 
 // Some texts at a time: text[i] has the rows from start[i] to start[i + 1] of x [.. x d].
 struct probing_piece {

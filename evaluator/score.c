@@ -176,16 +176,6 @@ score_latent_rows(size_t latents, size_t rows)
     return most < 1 ? 1 : most > rows ? rows : most;
 }
 
-size_t
-score_sae_bytes(const struct score *score, size_t latents)
-{
-    size_t slice = score_latent_rows(latents, score->rows);
-    return latents_bytes(latents, slice) + slice * latents * sizeof(float) +
-           fidelity_bytes(score->width, score->rows, score->plan.variance_batches * score->rows) +
-           geometry_bytes(latents) + latents * sizeof(struct latent_detail) +
-           2 * score->rows * score->width * sizeof(float);
-}
-
 bool
 score_repeats(const struct score *score)
 {

@@ -48,11 +48,10 @@ struct score;
 CHECKED enum status score_new(struct score **out, const struct score_plan *plan,
                               struct model *model, const uint32_t *windows, size_t count);
 void score_free(struct score **score); // NULL is fine
-// Memory it will hold, with its parts: "310.2 MiB = kept 200.1 + logits 60.0 + rows 50.1". Scoring
-// an SAE takes score_sae_bytes more, and the SAE itself saelens_open_bytes.
+// Memory it will hold, with its parts: "310.2 MiB = kept 200.1 + logits 60.0 + rows 50.1". The SAE
+// and what is counted of it come on top.
 const char *score_memory(const struct score *score);
 size_t score_bytes(const struct score *score);
-size_t score_sae_bytes(const struct score *score, size_t latents);
 // Windows are used more than once: the text is shorter than the plan.
 bool score_repeats(const struct score *score);
 struct hash128 score_spec(const struct score *score);

@@ -160,15 +160,6 @@ family_alive(struct family *family, const char *name)
         member->restarts = 0;
 }
 
-bool
-family_running(const struct family *family, const char *name)
-{
-    for (size_t i = 0; i < family->count; i++)
-        if (strcmp(family->members[i].name, name) == 0)
-            return family->members[i].pid != 0 || family->members[i].again_ms != 0;
-    return false;
-}
-
 void
 family_stop(struct family *family, const char *name, int signal_number)
 {

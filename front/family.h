@@ -41,7 +41,6 @@ CHECKED enum status family_start(struct family *family);
 CHECKED enum status family_watch(struct family *family);
 // A sign of life: the member's restarts are forgotten.
 void family_alive(struct family *family, const char *name);
-bool family_running(const struct family *family, const char *name);
 // Sends a signal to one member (name) or to all that run (NULL); they will not be started again.
 void family_stop(struct family *family, const char *name, int signal_number);
 // Waits until all (or the one) have ended, at most so long. true when they have.

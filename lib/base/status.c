@@ -62,17 +62,6 @@ status_name(enum status code)
     return (unsigned)code < STATUS_COUNT ? names[code] : "?";
 }
 
-const char *
-status_meaning(enum status code)
-{
-    static const char *const texts[] = {
-#define S(name, exit_code, text) text,
-        STATUS_LIST(S)
-#undef S
-    };
-    return (unsigned)code < STATUS_COUNT ? texts[code] : "?";
-}
-
 int
 status_exit_code(enum status code)
 {

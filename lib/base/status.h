@@ -61,9 +61,7 @@ enum status status_pass(enum status code, const char *file, int line) __attribut
 const char *status_words(void);
 // The trail, "file:line < file:line < ...", of this thread's last FAIL.
 const char *status_trail(void);
-// "DAMAGED", and what it means.
-const char *status_name(enum status code);
-const char *status_meaning(enum status code);
+const char *status_name(enum status code); // "DAMAGED"
 // The code a process exits with.
 int status_exit_code(enum status code);
 

@@ -26,11 +26,3 @@ notify(const char *text)
     (void)!sendto(fd, text, strlen(text), MSG_NOSIGNAL, (const struct sockaddr *)&to, bytes);
     close(fd);
 }
-
-int64_t
-notify_watchdog_ms(void)
-{
-    const char *text = getenv("WATCHDOG_USEC");
-    long long us = text ? strtoll(text, NULL, 10) : 0;
-    return us > 0 ? us / 3000 : 0;
-}

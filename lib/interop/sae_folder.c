@@ -23,12 +23,6 @@ static const struct kind {
                            sae_peer_gemma_scope_2},
 };
 
-const char *
-sae_kind_name(enum sae_kind kind)
-{
-    return kinds[kind].name;
-}
-
 // Some names of a folder, for a message.
 static void
 names_in(char *out, size_t room, const char *path)

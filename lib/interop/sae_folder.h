@@ -21,7 +21,6 @@ struct sae_folder {
     char card[PATH_BYTES]; // its JSON file; "" where the format has none
     char weights[PATH_BYTES];
 };
-const char *sae_kind_name(enum sae_kind kind);
 
 // Looks at a folder, or at the file of weights in one; reads no content. MISSING or DAMAGED say
 // what is there and what would do.

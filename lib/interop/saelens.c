@@ -239,14 +239,6 @@ read_card(struct card *card, const char *folder)
     return STATUS_OK;
 }
 
-size_t
-saelens_open_bytes(size_t k, size_t d, size_t rows_most)
-{
-    struct recipe_sae set = {.arch = ARCH_JUMPRELU, .latents = k, .topk = 1};
-    size_t sae = sae_bytes(&set, d, rows_most), stretch = k * (sizeof(float) + sizeof(double));
-    return sae > SIZE_MAX - stretch ? SIZE_MAX : sae + stretch;
-}
-
 enum status
 saelens_open(struct saelens *out, const char *folder, size_t rows_most, const struct kern *kern)
 {

@@ -55,8 +55,6 @@ void saelens_close(struct saelens *saelens);
 // For readers of other formats: once the parameters of saelens->sae are filled, brings the decoder
 // rows to norm 1 as `folded` and `stretch` say. `where` names it in messages.
 CHECKED enum status saelens_unit_rows(struct saelens *saelens, const char *where);
-// What saelens_open takes for an SAE of this size; SIZE_MAX on overflow.
-size_t saelens_open_bytes(size_t k, size_t d, size_t rows_most);
 void saelens_encode(struct saelens *saelens, struct mat f, struct mat x);
 void saelens_decode(const struct saelens *saelens, struct mat xhat, struct mat f);
 

@@ -224,12 +224,3 @@ sae_decode(const struct sae *sae, struct mat xhat, struct mat f)
 {
     sae->kern->decode(xhat, f, sae->param[SAE_W_DEC], sae->param[SAE_B_DEC].at);
 }
-
-void
-sae_normalise(struct sae *sae)
-{
-    if (sae->set.unit_norm == UNIT_NORM_BOTH)
-        sae->kern->unit_rows(sae->param[SAE_W_ENC]);
-    if (sae->set.unit_norm != UNIT_NORM_OFF)
-        sae->kern->unit_rows(sae->param[SAE_W_DEC]);
-}

@@ -48,7 +48,5 @@ void sae_encode(struct sae *sae, struct mat f, struct mat x);
 void sae_decode(const struct sae *sae, struct mat xhat, struct mat f);
 // tau as values, whatever form is kept: [k], valid until the next call; NULL but for jumprelu.
 const float *sae_tau(struct sae *sae);
-// All rows of W_e and W_d to norm 1, within 1e-6 (which of them: unit_norm).
-void sae_normalise(struct sae *sae);
 
 #endif

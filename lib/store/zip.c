@@ -227,12 +227,6 @@ zip_close(struct zip **zip)
     *zip = NULL;
 }
 
-const char *
-zip_path(const struct zip *zip)
-{
-    return zip->path;
-}
-
 size_t
 zip_count(const struct zip *zip)
 {

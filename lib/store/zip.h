@@ -17,7 +17,6 @@ struct zip;
 // Maps the file and checks its directory: every member lies inside the file, names are unique.
 CHECKED enum status zip_open(struct zip **out, const char *path);
 void zip_close(struct zip **zip); // NULL is fine
-const char *zip_path(const struct zip *zip);
 size_t zip_count(const struct zip *zip);
 const char *zip_name(const struct zip *zip, size_t i);
 bool zip_find(size_t *i, const struct zip *zip, const char *name);
