@@ -24,17 +24,19 @@ even_part(size_t whole, size_t most)
     return ceil_div(ceil_div(whole, parts), 16) * 16;
 }
 
+// C [m x n], A [m x k] or with 'T' [k x m], B [k x n] or with 'T' [n x k].
 static void
-product(char ta, char tb, float *c, size_t ldc, const float *a, size_t lda, const float *b,
-        size_t ldb, size_t m, size_t n, size_t k, bool add)
+product(char ta, char tb, float *c, const float *a, const float *b, size_t m, size_t n, size_t k,
+        bool add)
 {
     if (m == 0 || n == 0)
         return;
     if (k == 0) {
-        for (size_t i = 0; i < m && !add; i++)
-            memset(c + i * ldc, 0, n * sizeof *c);
+        if (!add)
+            memset(c, 0, m * n * sizeof *c);
         return;
     }
+    size_t lda = ta == 'N' ? k : m, ldb = tb == 'N' ? n : k, ldc = n;
     size_t rows = TILE_ROWS, columns = even_part(n, TILE_COLUMNS);
     size_t down = ceil_div(m, rows), across = ceil_div(n, columns);
     if (down * across < TILES_LEAST && ta == 'N') { // few rows: smaller tiles still feed two cores
@@ -54,42 +56,21 @@ product(char ta, char tb, float *c, size_t ldc, const float *a, size_t lda, cons
 }
 
 void
-gemm_nt_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m,
-           size_t n, size_t k, bool add)
-{
-    product('N', 'T', c, ldc, a, lda, b, ldb, m, n, k, add);
-}
-
-void
-gemm_nn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m,
-           size_t n, size_t k, bool add)
-{
-    product('N', 'N', c, ldc, a, lda, b, ldb, m, n, k, add);
-}
-
-void
-gemm_tn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb, size_t m,
-           size_t n, size_t k, bool add)
-{
-    product('T', 'N', c, ldc, a, lda, b, ldb, m, n, k, add);
-}
-
-void
 gemm_nt(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add)
 {
-    product('N', 'T', c, n, a, k, b, k, m, n, k, add);
+    product('N', 'T', c, a, b, m, n, k, add);
 }
 
 void
 gemm_nn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add)
 {
-    product('N', 'N', c, n, a, k, b, n, m, n, k, add);
+    product('N', 'N', c, a, b, m, n, k, add);
 }
 
 void
 gemm_tn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add)
 {
-    product('T', 'N', c, n, a, m, b, n, m, n, k, add);
+    product('T', 'N', c, a, b, m, n, k, add);
 }
 
 void

@@ -19,14 +19,6 @@ void gemm_nn(float *c, const float *a, const float *b, size_t m, size_t n, size_
 // C [m x n] = A [k x m]^T B [k x n]
 void gemm_tn(float *c, const float *a, const float *b, size_t m, size_t n, size_t k, bool add);
 
-// The same with leading dimensions (in elements): parts of larger matrices.
-void gemm_nt_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
-                size_t m, size_t n, size_t k, bool add);
-void gemm_nn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
-                size_t m, size_t n, size_t k, bool add);
-void gemm_tn_ld(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
-                size_t m, size_t n, size_t k, bool add);
-
 // A weight [n x k] used again and again (the frozen language model), in a layout of oneDNN's own:
 // fp32, or rounded to bf16 (then inputs are rounded to bf16 too; products and sums are fp32). Where
 // the CPU multiplies bf16 (AVX512_BF16, AMX) it does, and the weight takes half the memory;
