@@ -182,8 +182,8 @@ take_told(struct trainer *t, const struct told *told)
         take_step(t, told);
         break;
     case TOLD_STATE:
-        enter(t, told->state == TRAINING_PAUSED ? "paused" : "running");
-        if (told->state == TRAINING_PAUSED)
+        enter(t, told->paused ? "paused" : "running");
+        if (told->paused)
             answer_paused(t, told->asked);
         break;
     case TOLD_ENDED:

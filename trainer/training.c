@@ -47,7 +47,7 @@ static void
 tell(struct training *t, struct told *told)
 {
     told->place = t->place;
-    told->state = t->paused ? TRAINING_PAUSED : TRAINING_RUNS;
+    told->paused = t->paused;
     // The reader is the communication thread, which never waits; if it is gone, so is the need.
     while (!queue_put(t->told, told) && !queue_closed(t->told))
         sched_yield();

@@ -22,19 +22,17 @@ struct training_settings {
     bool accept_change; // go on although the trajectory differs
 };
 
-enum training_state { TRAINING_WAITS, TRAINING_RUNS, TRAINING_PAUSED, TRAINING_ENDED };
-
 // What it tells, in order.
 enum told_kind {
     TOLD_STARTED, // the stream is known, the state is there: place, stream, pins
     TOLD_STEP,    // one step is done: log, place
-    TOLD_STATE,   // running, paused; after each training_ask_pause
+    TOLD_STATE,   // paused, or running again; after each training_ask_pause
     TOLD_ENDED,   // all steps done, or asked to stop; the last snapshot is with the saver
     TOLD_FAILED,  // why; nothing more will come
 };
 struct told {
     enum told_kind kind;
-    enum training_state state;
+    bool paused;
     uint64_t asked; // STATE: after which training_ask_pause
     struct wire_stream stream;
     struct place place;
@@ -48,7 +46,7 @@ struct training;
 
 // Starts the thread. All is borrowed and must outlive it.
 CHECKED enum status training_new(struct training **out, const struct training_settings *set);
-// Joins the thread: ask for TRAINING_STOP and leave the feed first.
+// Joins the thread: training_ask_stop and leave the feed first.
 void training_free(struct training **training);
 
 // Between two steps: a checkpoint; pause; resume; stop (with a last checkpoint, or at once).
