@@ -145,8 +145,8 @@ name_of_variable(char out[64], const char *variable, size_t length)
     return split;
 }
 
-enum status
-config_environment(struct config *config, char *const *environment)
+static enum status
+take_environment(struct config *config, char *const *environment)
 {
     static const char cache[] = "OSAE_CACHE="; // the short name the fetching scripts know too
     for (; *environment; environment++) {
@@ -225,14 +225,6 @@ name_run(struct config *config)
     config_note(config, row, SOURCE_PRESET, "the file's name");
 }
 
-enum status
-config_resolve(struct config *config)
-{
-    name_run(config);
-    TRY(paths_resolve(config));
-    return address_fill(config);
-}
-
 static enum status
 load(struct config **out, const char *path, bool alone, const char *const *sets, size_t count)
 {
@@ -243,11 +235,13 @@ load(struct config **out, const char *path, bool alone, const char *const *sets,
     if (path)
         GOTRY(yaml_read(config, path));
     if (!alone)
-        GOTRY(config_environment(config, environ));
+        GOTRY(take_environment(config, environ));
     for (size_t i = 0; i < count; i++)
         GOTRY(config_flag(config, sets[i]));
     GOTRY(rules_check(config));
-    GOTRY(config_resolve(config));
+    name_run(config);
+    GOTRY(paths_resolve(config));
+    GOTRY(address_fill(config));
     *out = config;
     config = NULL;
 done:

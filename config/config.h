@@ -41,11 +41,9 @@ void config_free(struct config **config); // NULL is fine; leaves NULL behind
 // Is a text or list that may be empty given? "run.yaml: model.path is not given, ...".
 CHECKED enum status config_given(const struct config *config, const char *key);
 
-// The steps of config_load, for those who need them apart. After a failure throw the config away.
+// Steps of config_load, for those who need them apart. After a failure throw the config away.
 CHECKED enum status config_new(struct config **out); // every default
-CHECKED enum status config_environment(struct config *config, char *const *environment);
 CHECKED enum status config_flag(struct config *config, const char *key_is_value);
-CHECKED enum status config_resolve(struct config *config);
 // One value from text; a list is replaced. `where` as in field_parse.
 CHECKED enum status config_put(struct config *config, const struct field *row, const char *text,
                                enum source source, const char *where);

@@ -11,7 +11,9 @@ member(struct config *config, const struct field *row)
     return (char *)&config->set + row->offset;
 }
 
-const char *
+// A folder the environment names, or NULL: one that is not absolute does not count (as the XDG
+// rules say).
+static const char *
 folder_from(const char *variable)
 {
     const char *value = getenv(variable);

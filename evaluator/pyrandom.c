@@ -65,8 +65,9 @@ pyrandom_u32(struct pyrandom *random)
     return y ^ (y >> 18);
 }
 
-uint32_t
-pyrandom_below(struct pyrandom *random, uint32_t n)
+// random.randrange(n), n > 0
+static uint32_t
+below(struct pyrandom *random, uint32_t n)
 {
     assert(n > 0);
     unsigned bits = 32 - (unsigned)__builtin_clz(n);
@@ -85,7 +86,7 @@ sample_few(struct pyrandom *random, uint32_t *out, uint32_t *scratch, uint32_t n
     for (uint32_t i = 0; i < k; i++) {
         uint32_t j;
         do
-            j = pyrandom_below(random, n);
+            j = below(random, n);
         while (scratch[j / 32] >> (j % 32) & 1);
         scratch[j / 32] |= 1u << (j % 32);
         out[i] = j;
@@ -110,7 +111,7 @@ pyrandom_sample(struct pyrandom *random, uint32_t *out, uint32_t *scratch, uint3
     for (uint32_t i = 0; i < n; i++)
         scratch[i] = i;
     for (uint32_t i = 0; i < k; i++) {
-        uint32_t j = pyrandom_below(random, n - i);
+        uint32_t j = below(random, n - i);
         out[i] = scratch[j];
         scratch[j] = scratch[n - i - 1];
     }
@@ -120,7 +121,7 @@ void
 pyrandom_shuffle(struct pyrandom *random, uint32_t *list, uint32_t n)
 {
     for (uint32_t i = n; i > 1; i--) {
-        uint32_t j = pyrandom_below(random, i), kept = list[i - 1];
+        uint32_t j = below(random, i), kept = list[i - 1];
         list[i - 1] = list[j];
         list[j] = kept;
     }

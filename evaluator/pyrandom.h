@@ -12,9 +12,8 @@ struct pyrandom {
     size_t at;
 };
 
-void pyrandom_seed(struct pyrandom *random, uint64_t seed);   // random.seed(seed)
-uint32_t pyrandom_u32(struct pyrandom *random);               // random.getrandbits(32)
-uint32_t pyrandom_below(struct pyrandom *random, uint32_t n); // random.randrange(n), n > 0
+void pyrandom_seed(struct pyrandom *random, uint64_t seed); // random.seed(seed)
+uint32_t pyrandom_u32(struct pyrandom *random);             // random.getrandbits(32)
 // out[0..k) = random.sample(range(n), k), k <= n; scratch [n].
 void pyrandom_sample(struct pyrandom *random, uint32_t *out, uint32_t *scratch, uint32_t n,
                      uint32_t k);

@@ -3,10 +3,10 @@
 #include <assert.h>
 #include <stdio.h>
 
-size_t
-spec_text(char *out, size_t room, const struct spec *spec)
+struct hash128
+spec_hash(const struct spec *spec)
 {
-    char model[33], tokens[33], special[8 * 12] = "";
+    char text[1024], model[33], tokens[33], special[8 * 12] = "";
     hex128(model, spec->model);
     hex128(tokens, spec->tokens);
     assert(spec->specials <= 8);
@@ -15,7 +15,7 @@ spec_text(char *out, size_t room, const struct spec *spec)
         at +=
             (size_t)snprintf(special + at, sizeof special - at, i ? ",%u" : "%u", spec->special[i]);
     int length = snprintf(
-        out, room,
+        text, sizeof text,
         "kind=%s\nformulas=%d\nmodel=%s\nprecision=%s\nlayer=%llu\ntokens=%s\nwindows=%llu\n"
         "context=%llu\nbatch_contexts=%llu\ncore_batches=%llu\nvariance_batches=%llu\n"
         "exclude_special=%d\nspecial=%s\n",
@@ -23,13 +23,6 @@ spec_text(char *out, size_t room, const struct spec *spec)
         (unsigned long long)spec->windows, (unsigned long long)spec->context,
         (unsigned long long)spec->batch_contexts, (unsigned long long)spec->core_batches,
         (unsigned long long)spec->variance_batches, spec->exclude_special, special);
-    assert(length > 0 && (size_t)length < room);
-    return (size_t)length;
-}
-
-struct hash128
-spec_hash(const struct spec *spec)
-{
-    char text[SPEC_TEXT];
-    return hash128(text, spec_text(text, sizeof text, spec));
+    assert(length > 0 && (size_t)length < sizeof text);
+    return hash128(text, (size_t)length);
 }

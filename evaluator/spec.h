@@ -25,10 +25,7 @@ struct spec {
     const char *precision; // of the model's products: "f32", "bf16"
 };
 
-// The canonical text, one "key=value" a line in a fixed order, cut at `room`; its length.
-enum { SPEC_TEXT = 1024 };
-size_t spec_text(char *out, size_t room, const struct spec *spec);
-// XXH3_128 of that text.
+// XXH3_128 of its canonical text, one "key=value" a line in a fixed order.
 struct hash128 spec_hash(const struct spec *spec);
 
 #endif

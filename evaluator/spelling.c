@@ -51,8 +51,8 @@ spelling_release(struct spelling *list)
     *list = (struct spelling){0};
 }
 
-bool
-spelling_same(const struct spelled *a, const struct spelled *b)
+static bool
+same_text(const struct spelled *a, const struct spelled *b)
 {
     return a->bytes == b->bytes && memcmp(a->at, b->at, a->bytes) == 0;
 }
@@ -98,7 +98,7 @@ spelling_examples(struct pyrandom *random, uint32_t *out, size_t count, const st
         bool among = false;
         pyrandom_sample(random, out, scratch, (uint32_t)from_count, (uint32_t)count);
         for (size_t e = 0; e < count; e++)
-            among = among || spelling_same(&from[out[e]], word);
+            among = among || same_text(&from[out[e]], word);
         if (!among)
             return STATUS_OK;
     }

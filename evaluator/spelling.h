@@ -26,7 +26,6 @@ struct spelling {
 // All of the vocabulary. Begin as {0}; release also after a failure.
 CHECKED enum status spelling_find(struct spelling *list, const struct tokenizer *t);
 void spelling_release(struct spelling *list);
-bool spelling_same(const struct spelled *a, const struct spelled *b); // the same text
 
 // `most` of them, drawn by random.sample of the seed and kept in the order of the ids; all when
 // there are not more.

@@ -202,8 +202,8 @@ board_find(struct board *board, const char *ck)
     return NULL;
 }
 
-bool
-board_is_best(const struct board *board, const struct board_entry *entry)
+static bool
+is_best(const struct board *board, const struct board_entry *entry)
 {
     for (size_t i = 0; i < board->count; i++)
         if (board->at[i].score > entry->score)
@@ -247,7 +247,7 @@ board_list(const struct board *board, const struct msg_cklist *ask, uint64_t ste
         to->manifest_hash = entry->mh;
         to->done = entry->done;
         to->last = entry->step == steps;
-        to->best = board_is_best(board, entry);
+        to->best = is_best(board, entry);
         to->has = which_it_has(entry, &ask->specs);
     }
 }

@@ -55,6 +55,5 @@ size_t board_pins(const struct board *board, int64_t now, uint64_t *pins, size_t
                   size_t keep_unevaluated);
 // Has every one of them a result or a recorded failure?
 bool board_all_done(const struct board *board);
-bool board_is_best(const struct board *board, const struct board_entry *entry);
 
 #endif
