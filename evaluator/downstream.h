@@ -28,7 +28,7 @@ double logits_kl(const float *z, double z_normaliser, const float *y, double y_n
 // One row of logits z [rows x vocab] each; next[r] < vocab, or NO_NEXT: then ce is 0.
 struct plain_at {
     double normaliser, ce;
-    double kl_zeros; // KL to the uniform distribution: zero logits, see downstream_zeros_exact
+    double kl_zeros; // KL to the uniform distribution: zero logits, see downstream_add
 };
 void downstream_plain(struct plain_at *out, const float *z, const uint32_t *next, size_t rows,
                       size_t vocab);

@@ -18,7 +18,7 @@ struct watch {
     uint64_t steps, rows;
     // the producer
     char phase[64];
-    double phase_share, block_share, ring_full;
+    double phase_share, block_share;
     // the trainer
     char state[33];
     uint64_t step;
@@ -72,7 +72,6 @@ hear_producer(struct watch *w, const struct heard *heard)
     snprintf(w->phase, sizeof w->phase, "%s", named_get_words(values, "phase", ""));
     w->phase_share = named_get_real(values, "share", -1);
     w->block_share = named_get_real(values, "block_share", -1);
-    w->ring_full = named_get_real(values, "ring_full", 0);
 }
 
 static void

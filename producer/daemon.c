@@ -45,8 +45,6 @@ struct producer {
     pthread_mutex_t lock;          // of the progress
     char phase[32];
     double share, rate;
-    uint64_t blocks_before; // for the rate of the model
-    double seconds_before;
 };
 
 // ---------------------------------------------------------------- the compute thread
