@@ -3,8 +3,6 @@
 #include "config/notes.h"
 #include "config/render.h"
 
-#include <assert.h>
-
 // The paper's numbered equations, with the names of the settings in them.
 static const char *const equations[] = {
     [1] = "f = sigma(W_e x + b_e),  x_hat = W_d f + b_d",

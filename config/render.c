@@ -1,6 +1,5 @@
 #include "config/render.h"
 
-#include <assert.h>
 #include <ctype.h>
 #include <stdlib.h>
 #include <strings.h>

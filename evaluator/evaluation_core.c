@@ -2,7 +2,6 @@
 #include "config/packing.h"
 #include "evaluator/evaluation.h"
 #include "lib/base/say.h"
-#include "lib/base/tick.h"
 #include "lib/lm/packed.h"
 #include "lib/lm/tokenizer.h"
 

@@ -9,7 +9,6 @@
 #include "lib/interop/sae_folder.h"
 #include "lib/store/checkpoint.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,5 @@
 #include "evaluator/spelling.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -2,7 +2,6 @@
 
 #include "front/report_plot.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>

@@ -6,8 +6,6 @@
 #include "lib/interop/card.h"
 #include "lib/store/checkpoint.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdlib.h>

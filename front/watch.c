@@ -1,7 +1,5 @@
 #include "front/watch.h"
 
-#include "lib/base/tick.h"
-
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>

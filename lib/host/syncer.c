@@ -1,7 +1,6 @@
 #include "lib/host/syncer.h"
 
 #include "lib/base/say.h"
-#include "lib/base/tick.h"
 
 #include <errno.h>
 #include <fcntl.h>

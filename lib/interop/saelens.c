@@ -3,13 +3,10 @@
 #include "lib/base/file.h"
 
 #include <assert.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 // to [cols x rows] = from [rows x cols] transposed, in squares that fit a cache.
 static void

@@ -2,7 +2,6 @@
 
 #include "lib/base/file.h"
 #include "lib/base/say.h"
-#include "lib/base/tick.h"
 #include "lib/lm/packed_make.h"
 #include "lib/lm/texthash.h"
 

@@ -1,6 +1,5 @@
 #include "lib/lm/packed_make.h"
 
-#include "lib/base/fault.h"
 #include "lib/base/file.h"
 #include "lib/base/tick.h"
 #include "lib/lm/chunk.h"

@@ -1,7 +1,6 @@
 // optimiser: the global clip, Adam, the learning rate's schedule, unit rows.
 #include "lib/sae/train_inside.h"
 
-#include <assert.h>
 #include <math.h>
 
 void

@@ -6,7 +6,6 @@
 #include "lib/base/field.h"
 
 #include <assert.h>
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -3,7 +3,6 @@
 
 #include "lib/base/tick.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -4,7 +4,6 @@
 #include "lib/kern/gemm.h"
 
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>

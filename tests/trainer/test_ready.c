@@ -2,7 +2,6 @@
 // ready.without_producer, as soon as it waits for one. The real programs, and a socket in systemd's
 // place.
 #include "lib/base/file.h"
-#include "lib/base/tick.h"
 
 #include <poll.h>
 #include <setjmp.h>
