@@ -40,7 +40,6 @@ enum {
 // Bounds of what we count in steps, tokens and batches: exact in a double.
 #define MANY 9e15
 #define DAY_S 86400
-#define U32 4294967295.0
 
 // clang-format off
 const struct field settings_rows[] = {

@@ -20,7 +20,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-enum { SECOND_MS = 1000, LEAVE_MS = 3000, LOOK_MS = 200, LINKS = 1024, OTHER_FILES = 256 };
+enum { SECOND_MS = 1000, LOOK_MS = 200, LINKS = 1024, OTHER_FILES = 256 };
 
 struct producer {
     const struct config *config;

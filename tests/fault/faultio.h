@@ -4,12 +4,11 @@
 // these only what concerns names below FAULTIO_ROOT and descriptors opened there.
 //
 //     FAULTIO_ROOT    the folder; unset: nothing is touched
-//     FAULTIO_CALLS   which calls count: letters of FAULTIO_LETTERS; unset: all
+//     FAULTIO_CALLS   which calls count: letters of the list below; unset: all but m
 //     FAULTIO_AT      the n-th of them (from 1) fails; 0 or unset: none
 //     FAULTIO_EVER    set: and all that follow it
 //     FAULTIO_HOW     EIO (the default), ENOSPC, EACCES, EINTR, ENOMEM: errno; short: a write or
-//     read does
-//                     a half; kill: SIGKILL before the call, killed: after it
+//                     read does a half; kill: SIGKILL before the call, killed: after it
 //     FAULTIO_FULL    a file: while it is there, what needs space fails with ENOSPC
 //     FAULTIO_SLOW    each sync takes so many milliseconds longer
 //     FAULTIO_COUNT   a file: holds, as 8 bytes, how many calls counted so far
@@ -24,7 +23,6 @@
 //  o open   d mkdir   w write, pwrite, writev   s fsync, fdatasync   t ftruncate, fallocate
 //  r rename*          u unlink*, remove, rmdir  i read, pread
 // and, only when asked for:  m malloc, calloc, realloc, aligned_alloc (from the first open on)
-#define FAULTIO_LETTERS "odwstrui"
 
 // A record: the head, then the bytes of `from`, of `to` (paths, relative to the root), and of
 // `data`. Only what succeeded is written down, in the order in which it happened.
