@@ -6,7 +6,6 @@
 #include "proto/blobserver.h"
 #include "proto/frame.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>

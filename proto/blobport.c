@@ -5,7 +5,6 @@
 #include "lib/base/tick.h"
 #include "proto/frame.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

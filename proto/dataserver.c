@@ -361,7 +361,6 @@ dataserver_look(const struct dataserver *server, struct dataserver_view *view)
         view->filling += slot->state == SLOT_FILLING;
         view->in_flight += slot->refs;
     }
-    view->generating = view->filling > 0;
     uint64_t k = server->base;
     view->tail = share_number(server->stream, k);
     while (k < server->base + server->set.slots) {

@@ -126,7 +126,7 @@ struct dataserver_view {
     unsigned full, filling, in_flight;
     uint64_t sent, shared, replayed, refused, dropped, mismatches, unsent; // shared: of sent
     uint64_t bounces;
-    bool paused, generating;
+    bool paused;
 };
 void dataserver_look(const struct dataserver *server, struct dataserver_view *view);
 struct member_view {

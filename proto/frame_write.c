@@ -1,7 +1,6 @@
 // A struct as a frame: the rows say how (messages.h).
 #include "proto/frame_inside.h"
 
-#include <assert.h>
 #include <math.h>
 #include <string.h>
 

@@ -2,7 +2,6 @@
 
 #include "lib/base/rng.h"
 
-#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

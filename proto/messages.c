@@ -349,9 +349,9 @@ message_info(enum message_type type)
 
 static const struct {
     unsigned code;
-    const char *name, *text;
+    const char *name;
 } refusals[] = {
-#define E(name, code, text) {code, "E_" #name, text},
+#define E(name, code, text) {code, "E_" #name},
     REFUSAL_LIST(E)
 #undef E
 };
@@ -363,15 +363,6 @@ refusal_name(unsigned code)
         if (refusals[i].code == code)
             return refusals[i].name;
     return "E_?";
-}
-
-const char *
-refusal_meaning(unsigned code)
-{
-    for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
-        if (refusals[i].code == code)
-            return refusals[i].text;
-    return "an unknown code";
 }
 
 bool

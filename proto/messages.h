@@ -106,7 +106,6 @@ enum refusal {
 #undef E
 };
 const char *refusal_name(unsigned code);    // "E_LINK"; "E_?" for unknown codes
-const char *refusal_meaning(unsigned code); // never NULL
 
 enum role { ROLE_TRAINER, ROLE_EVALUATOR, ROLE_MONITOR, ROLE_ADMIN, ROLE_COUNT };
 extern const char *const role_names[]; // NULL-terminated, as FIELD_PICK wants it

@@ -9,6 +9,7 @@
 #include "lib/base/tick.h"
 #include "lib/host/queue.h"
 #include "lib/kern/gemm.h"
+#include "proto/blobport.h"
 #include "trainer/intake.h"
 
 #include <assert.h>
@@ -116,8 +117,10 @@ check_memory(const struct training *t, const struct recipe *recipe)
                     "the run needs %.1f MiB (%ssnapshot %.1f, batches %.1f), but %.1f MiB are "
                     "available: fewer sae.latents or stream.rows",
                     all / mib, line, snapshot / mib, batches / mib, there / mib);
-    say(SAY_INFO, "memory %.1f MiB = %ssnapshot %.1f, batches %.1f", all / mib, line,
-        snapshot / mib, batches / mib);
+    say(SAY_INFO,
+        "memory %.1f MiB = %ssnapshot %.1f, batches %.1f; up to %.1f more while checkpoints are "
+        "fetched",
+        all / mib, line, snapshot / mib, batches / mib, (double)blobport_bytes() / mib);
     return STATUS_OK;
 }
 
