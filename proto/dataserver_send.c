@@ -180,8 +180,9 @@ dataserver_next(struct dataserver *server, int64_t now, struct dataserver_action
         ds_advance(server, now);
     if (server->out_count > 0) {
         *out = server->outbox[server->out_first];
-        server->out_first = (server->out_first + 1) % OUTBOX_MOST;
-        server->out_count--;
+        // Empty again and again: from the beginning each time, or it would go through all its
+        // memory.
+        server->out_first = --server->out_count > 0 ? (server->out_first + 1) % OUTBOX_MOST : 0;
         return true;
     }
     if (server->leaving)
