@@ -4,9 +4,10 @@
 # every process written down every second. In the first half the trainers are killed around a producer and an evaluator that
 # live on; in the second those two are killed around trainers that live on. It fails when
 #   - a process that lived on grows: after the first third of that half, in which heaps reach their size, from the first to
-#     the last third of what remains its anonymous memory by more than 1 MiB in 10 minutes (1 MiB in all, when that is less
-#     than 150 s), or its descriptors by more than 2. Evaluations, files and peers come and go, what is lost is there at every
-#     moment: it raises the least of a third. Peers may by chance never be all away, so of descriptors the most has to rise, too;
+#     the last third of what remains its anonymous memory by more than 1 MiB in 10 minutes (0.5 MiB in all where that is less:
+#     a heap grows by steps of 0.1 to 0.3; 1 MiB in all when less than 150 s remain), or its descriptors by more than 2.
+#     Evaluations, files and peers come and go, what is lost is there at every moment: it raises the least of a third. Peers may
+#     by chance never be all away, so of descriptors the most has to rise, too;
 #   - any process ever holds more than the memory it stated at its start, and what every process has besides;
 #   - a process ends by itself, or the trainers of a kind do not have the same bits, or `osae fsck` has something to say.
 #
@@ -141,6 +142,7 @@ judge() { # HALF NAME
       if (n < 9) { print "too few samples"; exit 1 }
       first = int(n / 3); span = t[n - 1] - t[first]
       limit = span < 150 ? 1 : span * 2 / 3 / 600 # the thirds are two thirds of it apart
+      limit = limit < 0.5 ? 0.5 : limit
       thirds(anon); grown = least[2] - least[0]
       printf "%s, %d s: by thirds %.2f to %.2f, %.2f to %.2f, %.2f to %.2f MiB, %+.2f of %.2f allowed;", name, span,
         least[0], most[0], least[1], most[1], least[2], most[2], grown, limit
