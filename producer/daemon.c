@@ -228,6 +228,7 @@ fill_status(struct producer *p, struct named *out)
     named_whole(out, "ring_from", (int64_t)view.tail);
     named_whole(out, "ring_to", (int64_t)view.head);
     named_whole(out, "full", view.full);
+    named_whole(out, "links", (int64_t)view.links);
     named_whole(out, "members", (int64_t)view.members);
     named_whole(out, "stale", (int64_t)view.stale);
     named_whole(out, "sent", (int64_t)view.sent);

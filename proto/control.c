@@ -291,6 +291,13 @@ control_close(struct control **control)
     struct control *c = *control;
     if (!c)
         return;
+    // What has arrived is read, and whoever asked is told.
+    for (size_t i = 0; c->port && i < CONTROL_LINKS; i++) {
+        (void)control_turn(c, c->now);
+        if (!c->has_waiting)
+            break;
+        c->has_waiting = false;
+    }
     for (size_t i = 0; c->port && i < CONTROL_OPEN_MOST; i++)
         if (c->open[i].ticket)
             refuse(c, c->open[i].route, c->open[i].i, REFUSAL_STATE, 0, "it leaves");

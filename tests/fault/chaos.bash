@@ -45,8 +45,11 @@ await() { # SECONDS COMMAND...
   local until=$((SECONDS + $1)); shift
   until "$@"; do [ $SECONDS -lt $until ] || return 1; sleep 0.05; done
 }
-# One number of what `osae status` says of a run's trainer.
-status_of() { "$bin/osae" status "$work/run.yaml" --set run.name="$1" 2>/dev/null | awk -v key="$2" '$1 == "trainer" { here = 1 } here && $1 == key { print $2; exit }'; } # RUN KEY
+# One value of what `osae status` says of a process of a run.
+status_of() { # PROCESS RUN KEY
+  "$bin/osae" status "$work/run.yaml" --set run.name="$2" 2>/dev/null |
+    awk -v process="$1" -v key="$3" '/^[a-z]/ { here = $1 == process } here && $1 == key { print $2; exit }'
+}
 memory_of() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status"; }      # PID: KiB
 descriptors_of() { ls "/proc/$1/fd" | wc -l; }                     # PID
 

@@ -46,7 +46,7 @@
 
 enum {
     GATES_MOST = 16,
-    PAIRS_MOST = 128,
+    PAIRS_MOST = 1100,
     BUFFER = 65536,
     UP = 0,
     DOWN = 1,
@@ -175,7 +175,7 @@ gate_open(const char *listen_, const char *target)
     int fd = make_socket(&address);
     if (address.any.sa_family == AF_UNIX)
         unlink(listen_ + 6);
-    if (bind(fd, &address.any, bytes) != 0 || listen(fd, 128) != 0)
+    if (bind(fd, &address.any, bytes) != 0 || listen(fd, 512) != 0)
         give_up("cannot listen", listen_);
     smooth(fd);
     gates[gate_count++] = (struct gate){fd, target};

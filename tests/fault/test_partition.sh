@@ -1,15 +1,62 @@
 #!/usr/bin/env bash
 # label: fault
 # timeout: 300
+# also: fault 20
+# also: nightly 120
 # Partitions between a producer and its trainers, of both directions and of one, shorter and longer than the lease, where
 # nothing is lost and where everything is; a link so slow that a batch takes longer than a lease. Training goes on within seconds,
-# no batch comes twice or not at all, and a slow link is never taken for a dead one.
+# no batch comes twice or not at all, and a slow link is never taken for a dead one. With a number of seconds: each kind of
+# partition for so long, all at the same time, each between a trainer of its own and the producer, who has given it up meanwhile.
 # Invariants: P1 P2 P5 P6 L1
 . "$(dirname "${BASH_SOURCE[0]}")/chaos.bash"
 mkdir -m 700 "$XDG_RUNTIME_DIR/chaos"
 near=ipc://$XDG_RUNTIME_DIR/chaos/data far=tcp://127.0.0.1:$port
 (producer farm pace.dead_after_s=5) & source=$!
 check "undisturbed" persist calm orth || last calm
+
+# ---- long: every kind at once
+if [ $# -gt 1 ]; then
+  seconds=$2
+  kinds=(hold "up hold" "down hold" swallow "up swallow" "down swallow" hold swallow)
+  ways=(inline inline inline inline inline inline shm shm)
+  declare -A lane before
+  for n in "${!kinds[@]}"; do
+    at=ipc://$XDG_RUNTIME_DIR/chaos/$n
+    proxy "p$n" "$at" "$(data_of farm)"
+    [ "${ways[n]}" = shm ] && rate=2000 || rate=100000 # ten batches a second: they last
+    chaos "p$n" down rate $rate
+    persist "long-$n" orth data.xf="${ways[n]}" "trainer.producers=[$at]" & lane[$n]=$!
+  done
+  for n in "${!kinds[@]}"; do wait_step "long-$n" 10 40 || { bad "long-$n makes no progress"; last "long-$n"; }; done
+  for n in "${!kinds[@]}"; do chaos "p$n" "${kinds[n]} $((seconds * 1000))"; done
+  began=$SECONDS
+  sleep 2
+  for n in "${!kinds[@]}"; do before[$n]=$(step_of "long-$n"); done
+  sleep $((seconds - 3 - SECONDS + began))
+  for n in "${!kinds[@]}"; do # the credit that was out may still have been used, no more
+    is_done "long-$n" && bad "long-$n was over before"
+    [ "$(step_of "long-$n")" -le $((before[$n] + 20)) ] || bad "${kinds[n]}, ${ways[n]}: nothing was held"
+  done
+  sleep $((seconds - SECONDS + began))
+  began=${EPOCHREALTIME/[.,]/}
+  for n in "${!kinds[@]}"; do
+    wait_step "long-$n" $((before[$n] + 30)) 8 || is_done "long-$n" || { bad "long-$n does not go on after ${kinds[n]} for $seconds s"; last "long-$n"; }
+    ok "${kinds[n]}, ${ways[n]}, for $seconds s: on again within $(((${EPOCHREALTIME/[.,]/} - began) / 1000)) ms"
+    chaos "p$n" down rate 0
+  done
+  for n in "${!kinds[@]}"; do
+    check "${kinds[n]}, ${ways[n]}: to its end" wait "${lane[$n]}" || last "long-$n"
+    check "${kinds[n]}, ${ways[n]}: the same bits" same "long-$n" calm
+    check "${kinds[n]}, ${ways[n]}: the link was lost, and found" grep -q link_lost "$work/long-$n.log"
+  done
+  given_up=$(grep -c 'dead\|given up\|dropped' "$work/farm.log")
+  echo "the producer's words: $given_up"; tail -20 "$work/farm.log"
+  stop $source
+  finish
+  exit
+fi
+
+# ---- short: one after the other
 proxy chaos "$near" "$(data_of farm)" "$far" "$(data_of farm)"
 chaos chaos down rate 100000 # twelve batches a second: they last
 persist sockets orth data.xf=inline "trainer.producers=[$far]" & a=$!
