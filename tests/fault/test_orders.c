@@ -112,7 +112,7 @@ ask(const char *op, int64_t limit_ms)
 static int64_t
 step_now(const char *state)
 {
-    for (int64_t until = tick_ms() + 30000;;) {
+    for (int64_t until = tick_ms() + 120000;;) {
         if (ask("status", 10000) == STATUS_OK &&
             strcmp(named_get_words(&reply.data, "state", ""), state) == 0)
             return named_get_whole(&reply.data, "step", -1);
@@ -126,7 +126,7 @@ static void
 trains(void)
 {
     int64_t step = step_now("running");
-    for (int64_t until = tick_ms() + 30000; step_now("running") <= step;)
+    for (int64_t until = tick_ms() + 120000; step_now("running") <= step;)
         assert_true(tick_ms() < until);
 }
 
@@ -142,13 +142,12 @@ count_checkpoints(void)
 
 // ---- the processes
 
-static int
-begin(void **state)
+// `lease_ms`: a crowd that has been answered does not beat.
+static void
+write_config(unsigned lease_ms)
 {
     char data[WIRE_ENDPOINT], pub[WIRE_ENDPOINT], more[3][WIRE_ENDPOINT];
     static char yaml[8192];
-    if (kit_begin(state) != 0)
-        return -1;
     kit_endpoint(data, "data");
     kit_endpoint(pub, "pub");
     kit_endpoint(ctl, "ctl");
@@ -171,10 +170,18 @@ begin(void **state)
              "optimiser: {lr: 1e-4}\n"
              "ckpt: {every_steps: 0, every_s: 0, keep_last: 1000}\n"
              "stop: {deadline_s: %d}\n"
-             "net: {backoff_cap_ms: 100}\n",
+             "net: {backoff_cap_ms: 100, lease_ms: %u}\n",
              kit_folder, kit_folder, data, more[0], more[1], ctl, pub, more[2], OSAE_TESTS,
-             OSAE_TESTS, OSAE_TESTS, STOP_S);
+             OSAE_TESTS, OSAE_TESTS, STOP_S, lease_ms);
     fine(file_replace(run_yaml, yaml, strlen(yaml)));
+}
+
+static int
+begin(void **state)
+{
+    if (kit_begin(state) != 0)
+        return -1;
+    write_config(15000);
     producer = start_daemon("osae-producer");
     trainer = start_daemon("osae-trainer");
     start_proxy();
@@ -329,6 +336,7 @@ a_thousand_while_it_stops(void **unused)
     print_message("%zu answered, %zu refused, %zu without an answer\n", MANY - refused - silent,
                   refused, silent);
     // What was answered is there, for whoever goes on.
+    write_config(60000);
     trainer = start_daemon("osae-trainer");
     assert_true(step_now("running") >= newest);
     callers_free(&all);
@@ -357,7 +365,7 @@ an_admin_who_finds_no_link_is_told_so(void **unused)
     for (size_t i = 0; i < all->count; i++)
         snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "status");
     callers_connect(all, ctl);
-    callers_ask(all, 30000);
+    callers_ask(all, 60000);
     assert_int_equal(callers_with(all, STATUS_OK), 1024);
     static const char *const ops[] = {"status", "pause", "checkpoint"};
     for (size_t i = 0; i < 3; i++) {
