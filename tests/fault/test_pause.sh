@@ -15,18 +15,20 @@ least=${2:-0}
 check "undisturbed" persist calm orth || last calm
 stop $source
 
-# The longest time between two steps of a run, ms.
-longest_pause() { jq -s '[.[] | .t] | [.[1:], .[:-1]] | transpose | map(.[0] - .[1]) | max * 1000 | floor' "$work/runs/$1/metrics"/*.jsonl; }
+# The longest time between two steps of a run since then, ms.
+longest_pause() { # RUN SINCE
+  jq -s --argjson since "$2" '[.[] | .t | select(. >= $since)] | [.[1:], .[:-1]] | transpose | map(.[0] - .[1]) | max * 1000 | floor' "$work/runs/$1/metrics"/*.jsonl
+}
 
 policy() { # PACE HANDOVER: its figures into a file, 1 when something is wrong
   local pace=$1 xf=$2 me=$1-$2 a b maker code=0 words
-  local more="pace.mode=$pace pace.group=$me pace.group_size=2 data.xf=$xf trainer.producers=[$(data_of "$me")] trainer.when_done=exit"
+  local more="pace.mode=$pace pace.group=$me pace.group_size=2 stream.ring_slots=128 data.xf=$xf trainer.producers=[$(data_of "$me")] trainer.when_done=exit"
   (producer "$me" pace.dead_after_s=1 stream.ring_slots=128) & maker=$!
   (trainer "$me-stopped" orth $more) & a=$!
   (trainer "$me-awake" orth $more) & b=$!
   wait_step "$me-stopped" 20 60 || { echo "no progress"; code=1; }
   kill -STOP $a
-  local stopped=$SECONDS held
+  local stopped=$SECONDS since=${EPOCHREALTIME/,/.} held
   wait $b || { echo "the one that was awake failed"; code=1; }
   same "$me-awake" calm || { echo "other bits (awake)"; code=1; }
   touch "$work/$me.over"
@@ -36,7 +38,7 @@ policy() { # PACE HANDOVER: its figures into a file, 1 when something is wrong
   kill -CONT $a
   wait $a || { echo "the one that was stopped failed"; code=1; }
   same "$me-stopped" calm || { echo "other bits (stopped)"; code=1; }
-  echo "$(longest_pause "$me-awake") $held $(awk '/^VmHWM/ { print $2 }' "/proc/$maker/status")"
+  echo "$(longest_pause "$me-awake" "$since") $held $(awk '/^VmHWM/ { print $2 }' "/proc/$maker/status")"
   kill -TERM $maker; wait $maker
   return $code
 }
