@@ -22,7 +22,8 @@ longest_pause() { # RUN SINCE
 
 policy() { # PACE HANDOVER: its figures into a file, 1 when something is wrong
   local pace=$1 xf=$2 me=$1-$2 a b maker code=0 words
-  local more="pace.mode=$pace pace.group=$me pace.group_size=2 stream.ring_slots=128 data.xf=$xf trainer.producers=[$(data_of "$me")] trainer.when_done=exit"
+  local more="pace.mode=$pace pace.group=$me pace.group_size=2 data.xf=$xf trainer.producers=[$(data_of "$me")] trainer.when_done=exit"
+  [ $pace != freerun ] || more+=" stream.ring_slots=128" # as far as they may be apart
   (producer "$me" pace.dead_after_s=1 stream.ring_slots=128) & maker=$!
   (trainer "$me-stopped" orth $more) & a=$!
   (trainer "$me-awake" orth $more) & b=$!
