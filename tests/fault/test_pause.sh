@@ -15,9 +15,9 @@ least=${2:-0}
 check "undisturbed" persist calm orth || last calm
 stop $source
 
-# The longest time between two steps of a run since then, ms.
+# The longest time between two steps of a run, ms, from the last second before then: the wait begins with a step before it.
 longest_pause() { # RUN SINCE
-  jq -s --argjson since "$2" '[.[] | .t | select(. >= $since)] | [.[1:], .[:-1]] | transpose | map(.[0] - .[1]) | max * 1000 | floor' "$work/runs/$1/metrics"/*.jsonl
+  jq -s --argjson since "$2" '[.[] | .t | select(. >= $since - 1)] | [.[1:], .[:-1]] | transpose | map(.[0] - .[1]) | max * 1000 | floor' "$work/runs/$1/metrics"/*.jsonl
 }
 
 policy() { # PACE HANDOVER: its figures into a file, 1 when something is wrong
