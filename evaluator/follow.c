@@ -2,6 +2,7 @@
 
 #include "evaluator/agenda.h"
 #include "evaluator/evaluation.h"
+#include "evaluator/settled.h"
 #include "evaluator/upstream.h"
 #include "lib/base/fault.h"
 #include "lib/base/say.h"
@@ -18,7 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { LOOK_MS = 200, UPSTREAMS_MOST = TEXTS_MOST, SETTLED_MOST = 4 * CK_MOST };
+enum { LOOK_MS = 200, UPSTREAMS_MOST = TEXTS_MOST };
 
 struct follow {
     const struct config *config;
@@ -42,8 +43,7 @@ struct follow {
     struct agenda *agenda;
     struct msg_result result;
     struct failure failure;
-    uint64_t settled[SETTLED_MOST]; // done ones that lack nothing of ours, the last so many
-    size_t settled_count;
+    struct settled settled; // of the done ones
     // the checkpoint the agenda is at
     struct subject subject;
     char run[WIRE_NAME], folder[PATH_BYTES], results[PATH_BYTES];
@@ -183,24 +183,6 @@ plain_words(char *out, size_t room, const char *words)
     out[at] = '\0';
 }
 
-static uint64_t
-settled_key(const struct msg_ck_entry *entry)
-{
-    uint64_t parts[2] = {hash64(entry->ck, strlen(entry->ck)), entry->manifest_hash};
-    return hash64(parts, sizeof parts);
-}
-
-static bool
-is_settled(const struct follow *f, const struct msg_ck_entry *entry)
-{
-    uint64_t key = settled_key(entry);
-    size_t n = f->settled_count < SETTLED_MOST ? f->settled_count : SETTLED_MOST;
-    for (size_t i = 0; i < n; i++)
-        if (f->settled[i] == key)
-            return true;
-    return false;
-}
-
 // Of these kinds, those without a result or a recorded failure of our specification. The trainer
 // has been told of the others: a done checkpoint is told of only what is new.
 static unsigned
@@ -223,7 +205,7 @@ lacking(struct follow *f, const struct msg_ck_entry *entry, unsigned kinds)
             kinds &= ~(1u << i);
     }
     if (kinds == 0)
-        f->settled[f->settled_count++ % SETTLED_MOST] = settled_key(entry);
+        settled_add(&f->settled, entry);
     return kinds;
 }
 
@@ -250,7 +232,7 @@ plan(struct follow *f, struct upstream *upstream, const struct msg_ck_entry *ent
     if (entry->done || kinds & ~(unsigned)entry->has)
         kinds &= ~(unsigned)entry->has;
     if (entry->done && kinds)
-        kinds = is_settled(f, entry) ? 0 : lacking(f, entry, kinds);
+        kinds = settled_has(&f->settled, entry) ? 0 : lacking(f, entry, kinds);
     return kinds;
 }
 

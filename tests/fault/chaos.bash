@@ -75,6 +75,12 @@ sweep() { # PROXY cut|flip ENDPOINT up|down FIRST STEP LAST [REST]
   struck() { [ "$(counter "$proxy" "$way")" -ge $((before + hits)) ]; }
   await 150 struck || bad "$1, $2 $4: the sweep is not over: $(counters "$1")"
   touch "$work/over.$me"
+  ended() { for i in "${pids[@]}"; do ! kill -0 "$i" 2>/dev/null || return 1; done; }
+  if ! await 200 ended; then
+    bad "$1, $2 $4 at byte $5: a run does not come to its end"
+    grep -H 'data.paused' "$work/$me"*.log
+    finish
+  fi
   for i in "${pids[@]}"; do wait "$i" || code=1; done
   for ((i = 1; i <= lanes; i++)); do lives=$((lives + $(cat "$work/lives.$me.$i" 2>/dev/null || echo 0))); done
   check "$1, $2 $4 at byte $5, +$6 ... $7: $hits hits, $lives runs, $((SECONDS - began)) s" [ $code = 0 ]
