@@ -116,6 +116,8 @@ hear_refusal(struct caller *c, const struct msg_err *err, enum link_news news, i
 {
     bool about_us = err->r != 0 && err->r == c->i;
     bool patience = err->code == REFUSAL_BUSY || err->code == REFUSAL_RATE;
+    if (about_us && err->code == REFUSAL_STATE) // it was asked, and is about to be gone
+        return FAIL(UNREACHABLE, "%s: %s", c->endpoint, err->words);
     if (news == LINK_IS_REFUSED || (about_us && !patience && err->code != REFUSAL_LINK))
         return FAIL(CONFIG, "%s: refused: %s", c->endpoint, err->words);
     if (!patience)

@@ -26,7 +26,7 @@ void caller_set_reach(struct caller *caller, int64_t reach_ms);
 
 // One question. `message` is a struct that begins with { uint64_t lk, i; }, `answer` one that
 // begins with { uint64_t r; }, of the types given. UNREACHABLE: no answer within limit_ms, or the
-// server is so busy that there can be none. CONFIG: refused, with the server's words.
+// server is so busy that there can be none, or leaves. CONFIG: refused, with the server's words.
 CHECKED enum status caller_ask(struct caller *caller, enum message_type type, void *message,
                                enum message_type answer_type, void *answer, int64_t limit_ms);
 

@@ -357,7 +357,7 @@ who_waits_is_told_when_the_server_leaves(void **unused)
         callers_sleep(all);
     assert_true(tick_ms() - left < 20000); // and not the 100 s they have
     for (size_t i = 0; i < all->count; i++) {
-        assert_int_equal(all->at[i].status, STATUS_CONFIG);
+        assert_int_equal(all->at[i].status, STATUS_UNREACHABLE);
         assert_non_null(strstr(all->at[i].words, "it leaves"));
     }
     callers_free(&all);
