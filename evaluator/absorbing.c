@@ -222,7 +222,8 @@ take(struct absorbing *job)
 enum status
 absorbing_measure(struct absorption *out, struct absorbed_word *words,
                   const struct absorbing_plan *plan, const struct letters *letters,
-                  struct saelens *sae, const struct score_watch *watch)
+                  const struct absorbing_choice *given, struct saelens *sae,
+                  const struct score_watch *watch)
 {
     assert(plan->most_latents >= 1 && plan->most_latents <= ABSORPTION_MAINS && plan->rows > 0);
     if (sae->card.width != letters->width)
@@ -239,7 +240,12 @@ absorbing_measure(struct absorption *out, struct absorbed_word *words,
     if (!cosines)
         GOTRY(FAIL(CREATE, "no memory to measure absorption"));
     GOTRY(take(&job));
-    GOTRY(absorbing_find_mains(&job));
+    for (size_t c = 0; given && c < letters->classes; c++) {
+        memcpy(job.mains[c].main, given[c].main, sizeof given[c].main);
+        job.mains[c].count = given[c].count;
+    }
+    if (!given)
+        GOTRY(absorbing_find_mains(&job));
     for (size_t c = 0; c < letters->classes; c++) {
         GOTRY(score_class(words, &job, c, cosines));
         GOTRY(absorbing_go_on(&job, "words", 0.9 + 0.1 * (double)(c + 1) / (double)LETTERS));

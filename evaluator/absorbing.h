@@ -21,6 +21,12 @@ struct absorbing_plan {
 };
 struct absorbing_plan absorbing_defaults(void);
 
+// The latents that stand for a letter, the best first.
+struct absorbing_choice {
+    uint32_t main[ABSORPTION_MAINS];
+    size_t count;
+};
+
 // What became of a word asked again.
 struct absorbed_word {
     double fraction;
@@ -29,12 +35,14 @@ struct absorbed_word {
     double share; // how much: its part of the word's projection; 0 where that is not above 0
 };
 
-// out->letters and its four means are filled in; words [letters->asked]. CONFIG: the SAE's width is
-// not the model's, or it is too dense for most_bytes. DAMAGED: activations that are not finite.
-// AGAIN: `watch` (may be NULL) said stop. CREATE: no memory.
+// out->letters and its four means are filled in; words [letters->asked]. given [letters->classes]:
+// main latents that are known (then `missed` counts all of `full`); NULL: they are found. CONFIG:
+// the SAE's width is not the model's, or it is too dense for most_bytes. DAMAGED: activations that
+// are not finite. AGAIN: `watch` (may be NULL) said stop. CREATE: no memory.
 CHECKED enum status absorbing_measure(struct absorption *out, struct absorbed_word *words,
                                       const struct absorbing_plan *plan,
-                                      const struct letters *letters, struct saelens *sae,
+                                      const struct letters *letters,
+                                      const struct absorbing_choice *given, struct saelens *sae,
                                       const struct score_watch *watch);
 
 #endif

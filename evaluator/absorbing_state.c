@@ -36,7 +36,7 @@ write_probe(const char *path, const struct letters *l)
 // ---------------------------------------------------------------- state.json
 
 // Words and prompts are ASCII, so jansson has nothing to refuse: NULL is a lack of memory, which
-// every json_*_new passes on and the last one reports.
+// append and put note and the writer reports.
 static json_t *
 word_json(const struct spelled *word)
 {
@@ -86,6 +86,17 @@ indexes_json(bool *fine, const uint32_t *latents, size_t count)
     return list;
 }
 
+bool
+absorbing_state_word(json_t *object, const struct absorbed_word *word)
+{
+    bool fine = true;
+    put(&fine, object, "fraction", json_real(word->fraction));
+    put(&fine, object, "full", json_boolean(word->full));
+    put(&fine, object, "top_latent", json_integer(word->top));
+    put(&fine, object, "top_share", json_real(word->share));
+    return fine;
+}
+
 static json_t *
 words_json(bool *fine, struct text_list *text, const struct letters *l, size_t c,
            const struct absorbed_word *words)
@@ -95,10 +106,7 @@ words_json(bool *fine, struct text_list *text, const struct letters *l, size_t c
         json_t *one = json_object();
         put(fine, one, "word", word_json(&l->split[l->train + l->asked_test[i]]));
         put(fine, one, "prompt", prompt_json(text, l, true, i));
-        put(fine, one, "fraction", json_real(words[i].fraction));
-        put(fine, one, "full", json_boolean(words[i].full));
-        put(fine, one, "top_latent", json_integer(words[i].top));
-        put(fine, one, "top_share", json_real(words[i].share));
+        *fine = absorbing_state_word(one, &words[i]) && *fine;
         append(fine, list, one);
     }
     return list;
@@ -135,22 +143,29 @@ state_json(bool *fine, struct text_list *text, const struct letters *l,
 }
 
 enum status
-absorbing_state_write(const char *folder, const struct letters *letters,
-                      const struct absorption *absorption, const struct absorbed_word *words)
+absorbing_state_save(const char *folder, const struct letters *letters, const json_t *state)
 {
-    char probe[PATH_BYTES], path[PATH_BYTES], *whole = NULL;
-    struct text_list text = {0};
-    bool fine = true;
+    char probe[PATH_BYTES], path[PATH_BYTES];
     TRY(path_join(probe, folder, "probe.safetensors"));
     TRY(path_join(path, folder, "state.json"));
     TRY(path_make(folder, 0777));
     TRY(write_probe(probe, letters));
-    json_t *state = state_json(&fine, &text, letters, absorption, words);
-    if (state && fine)
-        whole = json_dumps(state, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
+    char *whole = json_dumps(state, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
     enum status status =
         whole ? file_replace(path, whole, strlen(whole)) : FAIL(CREATE, "%s: no memory", path);
     free(whole);
+    return status;
+}
+
+enum status
+absorbing_state_write(const char *folder, const struct letters *letters,
+                      const struct absorption *absorption, const struct absorbed_word *words)
+{
+    struct text_list text = {0};
+    bool fine = true;
+    json_t *state = state_json(&fine, &text, letters, absorption, words);
+    enum status status = state && fine ? absorbing_state_save(folder, letters, state)
+                                       : FAIL(CREATE, "%s: no memory", folder);
     json_decref(state);
     text_list_release(&text);
     return status;

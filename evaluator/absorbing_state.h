@@ -12,10 +12,18 @@
 
 #include "evaluator/absorbing.h"
 
+#include <jansson.h>
+
 // Makes the folder; each file is replaced whole, state.json last. words [letters->asked], as
 // absorbing_measure filled them with `absorption`.
 CHECKED enum status absorbing_state_write(const char *folder, const struct letters *letters,
                                           const struct absorption *absorption,
                                           const struct absorbed_word *words);
+
+// The parts of it, for a state that was read (absorbing_given.h). A word's scores into its object,
+// false without memory; and the folder from a whole state, an object.
+bool absorbing_state_word(json_t *object, const struct absorbed_word *word);
+CHECKED enum status absorbing_state_save(const char *folder, const struct letters *letters,
+                                         const json_t *state);
 
 #endif

@@ -27,6 +27,7 @@ struct desk {
     char eval_id[37];           // UUID of this run of the evaluator
     const char *rows;           // JSONL of token ids to be used instead of eval.text, or NULL
     const char *state;          // folder for what a score was made of (rows that can), or NULL
+    const char *given;          // such a folder to be scored again, or NULL; no result file then
 };
 // Opens the model. `set` and `rows` are borrowed.
 CHECKED enum status desk_open(struct desk *desk, const struct settings *set, const char *rows);

@@ -1,6 +1,7 @@
 // First-letter absorption (letters.h, absorbing.h) as a row of evaluation.h. What the model knows
 // is found out with the first checkpoint that is due, not before: a run whose `final` is hours away
 // does not wait for it.
+#include "evaluator/absorbing_given.h"
 #include "evaluator/absorbing_state.h"
 #include "evaluator/evaluation.h"
 #include "lib/base/say.h"
@@ -17,6 +18,7 @@ struct absorption_state {
     struct hash128 spec;
     struct letters letters;
     bool known; // letters are open
+    struct given *given;
 };
 
 static void
@@ -26,6 +28,7 @@ close_state(void **state)
     if (!a)
         return;
     letters_close(&a->letters);
+    given_close(&a->given);
     tokenizer_free(&a->tokenizer);
     free(a);
     *state = NULL;
@@ -123,6 +126,31 @@ learn_letters(struct absorption_state *a, const struct score_watch *watch)
     return STATUS_OK;
 }
 
+// The words of desk->given: the finding is what it is by ours, and how far theirs is from it.
+static enum status
+run_given(struct absorption_state *a, struct saelens *sae, struct absorption_file *file,
+          struct finding *finding, const struct score_watch *watch)
+{
+    const struct absorbing_plan plan = absorbing_defaults();
+    const char *folder = a->desk->given;
+    struct given_agreement to;
+    if (!a->given)
+        TRY(given_open(&a->given, folder, &a->plan, a->desk->model, a->tokenizer, watch));
+    TRY(given_measure(&file->absorption, &to, a->given, &plan, sae, watch));
+    if (a->desk->state)
+        TRY(given_write(a->desk->state, a->given));
+    snprintf(file->head.profile, sizeof file->head.profile, "given");
+    sum_up(finding, file);
+    named_real(finding->values, "fraction_difference", to.fractions ? to.fraction : UNDEFINED);
+    named_real(finding->values, "full_differences", to.fulls ? (double)to.full : UNDEFINED);
+    say(SAY_INFO,
+        "absorption: %s: %zu words; of %zu fractions the farthest differs by %.2g%s%s, of %zu full "
+        "ones %zu differ",
+        folder, to.words, to.fractions, to.fraction, to.word[0] ? " at" : "", to.word, to.fulls,
+        to.full);
+    return STATUS_OK;
+}
+
 static enum status
 run(void *state, const struct subject *subject, struct finding *finding,
     const struct score_watch *watch)
@@ -138,11 +166,16 @@ run(void *state, const struct subject *subject, struct finding *finding,
     if (!file)
         return FAIL(CREATE, "no memory for a result");
     GOTRY(subject_open(&sae, subject, a->desk, plan.rows));
+    if (a->desk->given) {
+        status = run_given(a, &sae, file, finding, watch);
+        finding->seconds = tick_seconds() - from;
+        goto done;
+    }
     GOTRY(learn_letters(a, watch));
     words = calloc(a->letters.asked, sizeof *words);
     if (!words)
         GOTRY(FAIL(CREATE, "no memory for %zu words", a->letters.asked));
-    GOTRY(absorbing_measure(&file->absorption, words, &plan, &a->letters, &sae, watch));
+    GOTRY(absorbing_measure(&file->absorption, words, &plan, &a->letters, NULL, &sae, watch));
     if (a->desk->state)
         GOTRY(absorbing_state_write(a->desk->state, &a->letters, &file->absorption, words));
     GOTRY(subject_head(&file->head, path, evaluation_absorption.kind, subject, a->desk, &sae,

@@ -66,10 +66,12 @@ split_words(struct letters *l, struct pyrandom *random)
     size_t n = l->words.count, count[LETTERS] = {0};
     uint8_t class_of[LETTERS];
     uint32_t *order = malloc(2 * n * sizeof *order);
+    l->train = n * 8 / 10;
+    l->test = n - l->train;
     l->split = malloc(n * sizeof *l->split);
     l->label = malloc(n);
     l->asked_test = malloc(n * sizeof *l->asked_test);
-    l->drawn = calloc((n + n / 4) * l->plan.examples, sizeof *l->drawn);
+    l->drawn = calloc((n + l->test) * l->plan.examples, sizeof *l->drawn);
     if (!order || !l->split || !l->label || !l->asked_test || !l->drawn) {
         free(order);
         return FAIL(CREATE, "no memory for %zu words", n);
@@ -78,8 +80,6 @@ split_words(struct letters *l, struct pyrandom *random)
     for (size_t i = 0; i < n; i++)
         l->split[i] = l->words.at[order[i]];
     free(order);
-    l->train = n * 8 / 10;
-    l->test = n - l->train;
     for (size_t i = 0; i < l->train; i++)
         count[l->split[i].letter]++;
     for (uint8_t c = 0; c < LETTERS; c++) {
@@ -148,28 +148,33 @@ ask(struct asking *a, struct pyrandom *random, const struct spelled *word,
     return token_list_append(&a->all, a->one.ids, a->one.count);
 }
 
-// The stream at the words of all prompts asked so far.
-static enum status
-read_prompts(struct tapped **out, struct asking *a, struct model *model, const char *what,
+enum status
+letters_read(struct tapped **out, const struct letters_plan *plan, const uint32_t *ids,
+             const uint32_t *at, size_t count, struct model *model, const char *what,
              const struct score_watch *watch)
 {
-    const struct letters_plan *plan = &a->letters->plan;
-    size_t longest = 0, from = 0, cells;
-    for (size_t i = 0; i < a->count; i++)
-        longest = a->at[i] + 1 > longest ? a->at[i] + 1 : longest;
-    uint32_t *ids = times(&cells, a->count, longest) ? calloc(cells, sizeof *ids) : NULL;
-    if (!ids)
-        return FAIL(CREATE, "no memory for %zu prompts of %zu tokens", a->count, longest);
-    for (size_t i = 0; i < a->count; i++) {
-        memcpy(ids + i * longest, a->all.ids + from, (a->at[i] + 1) * sizeof *ids);
-        from += a->at[i] + 1;
-    }
-    struct prompts prompts = {a->count, longest, ids, a->at};
+    size_t longest = 0, cells;
+    for (size_t i = 0; i < count; i++)
+        longest = at[i] + 1 > longest ? at[i] + 1 : longest;
+    uint32_t *rows = times(&cells, count, longest) ? calloc(cells, sizeof *rows) : NULL;
+    if (!rows)
+        return FAIL(CREATE, "no memory for %zu prompts of %zu tokens", count, longest);
+    for (size_t i = 0; i < count; ids += at[i++] + 1)
+        memcpy(rows + i * longest, ids, (at[i] + 1) * sizeof *rows);
+    struct prompts prompts = {count, longest, rows, at};
     struct tapped_plan tapping = {plan->layer,     plan->context, plan->model_contexts,
                                   plan->precision, plan->cache,   what};
     enum status status = tapped_open(out, &tapping, model, &prompts, watch);
-    free(ids);
+    free(rows);
     return status;
+}
+
+// All prompts asked so far.
+static enum status
+read_asked(struct tapped **out, const struct asking *a, struct model *model, const char *what,
+           const struct score_watch *watch)
+{
+    return letters_read(out, &a->letters->plan, a->all.ids, a->at, a->count, model, what, watch);
 }
 
 static enum status
@@ -185,7 +190,7 @@ ask_all(struct letters *l, struct asking *a, struct pyrandom *random, struct mod
             watch->stop(watch->context, "prompts of words", (double)i / (double)words))
             return FAIL(AGAIN, "stopped while asking for words");
     }
-    TRY(read_prompts(&l->tapped[0], a, model, "words", watch));
+    TRY(read_asked(&l->tapped[0], a, model, "words", watch));
     l->x = tapped_rows(l->tapped[0]);
     l->computed += tapped_computed(l->tapped[0]);
     return STATUS_OK;
@@ -217,7 +222,7 @@ ask_again(struct letters *l, struct asking *a, struct model *model, const struct
     for (size_t c = l->classes; c <= LETTERS; c++)
         l->start[c] = l->asked;
     assert(l->asked > 0); // a letter that counts has such words
-    GOTRY(read_prompts(&l->tapped[1], a, model, "words asked again", watch));
+    GOTRY(read_asked(&l->tapped[1], a, model, "words asked again", watch));
     l->asked_x = tapped_rows(l->tapped[1]);
     l->computed += tapped_computed(l->tapped[1]);
 done:
@@ -289,6 +294,6 @@ letters_bytes(const struct letters *letters)
     for (size_t i = 0; i < 2; i++)
         bytes += letters->tapped[i] ? tapped_bytes(letters->tapped[i]) : 0;
     return bytes + n * (2 * sizeof(struct spelled) + sizeof(uint32_t) + 1) +
-           (n + n / 4) * letters->plan.examples * sizeof(uint32_t) +
+           (n + letters->test) * letters->plan.examples * sizeof(uint32_t) +
            letters->classes * (letters->width + 1) * sizeof(float);
 }

@@ -77,6 +77,13 @@ CHECKED enum status letters_prompt(struct text_list *text, const struct letters 
 struct hash128 letters_spec(const struct letters_plan *plan, const struct model *model,
                             const struct tokenizer *tokenizer);
 
+// The stream at the last token of each of `count` prompts, whose tokens stand one behind another in
+// `ids`; prompt i has at[i] + 1 of them. For absorbing_given.c too.
+CHECKED enum status letters_read(struct tapped **out, const struct letters_plan *plan,
+                                 const uint32_t *ids, const uint32_t *at, size_t count,
+                                 struct model *model, const char *what,
+                                 const struct score_watch *watch);
+
 // For letters.c alone: trains the truth probe, or finds it in the cache.
 CHECKED enum status letters_truth(struct letters *letters, const struct score_watch *watch);
 

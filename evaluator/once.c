@@ -18,7 +18,7 @@
 enum { LINE_MS = 100 };
 
 struct asked {
-    const char *config, *tokens, *only, *state;
+    const char *config, *tokens, *only, *state, *given;
     struct words sets, saes;
     // what --tokens means
     const char *rows; // a file of ids
@@ -46,6 +46,7 @@ read_asked(struct asked *asked, int argc, char *const *argv)
          .text = &asked->tokens},
         {"--only", "LIST", "core, absorption", .text = &asked->only},
         {"--state", "DIR", "what the score was made of", .text = &asked->state},
+        {"--given", "DIR", "such a folder to be scored again", .text = &asked->given},
     };
     TRY(flags_read(flags, FLAGS_COUNT(flags), "osae eval", argc, argv, &asked->saes));
     if (asked->saes.count == 0)
@@ -55,6 +56,8 @@ read_asked(struct asked *asked, int argc, char *const *argv)
                     asked->saes.count);
     if (asked->state && !(asked->only && strstr(asked->only, "absorption")))
         return FAIL(USAGE, "osae eval: --state is of --only absorption");
+    if (asked->given && !(asked->only && strcmp(asked->only, "absorption") == 0))
+        return FAIL(USAGE, "osae eval: --given is of --only absorption");
     if (asked->tokens) {
         size_t digits = strspn(asked->tokens, "0123456789");
         if (asked->tokens[0] && !asked->tokens[digits])
@@ -264,13 +267,19 @@ examine(struct named *values, const struct desk *desk, size_t row, void *state,
     struct finding finding = {.values = values};
     named_clear(values);
     bool known = false;
-    if (!(desk->state && evaluation->states)) // of an earlier time there is only the score
+    // Of an earlier time there is only the score, not what it was made of.
+    if (!desk->given && !(desk->state && evaluation->states))
         TRY(evaluation_find(&known, evaluation, state, &subject, &finding));
     if (!known) {
         const struct score_watch watch = {show, line};
         enum status status = evaluation->run(state, &subject, &finding, &watch);
         clear(line);
         TRY(status);
+    }
+    if (desk->given) { // no result file: it is not this evaluator that asked
+        say(SAY_INFO, "%s: %s: %s, %.1f s", sae->ck, evaluation->kind, finding.line,
+            finding.seconds);
+        return STATUS_OK;
     }
     const char *misleading = saebench_misleading(folder, evaluation->kind);
     if (misleading)
@@ -389,6 +398,7 @@ examine_all(const struct asked *asked)
     GOTRY(settings_of(&config, asked, &saes[0]));
     GOTRY(desk_open(&desk, &config->set, asked->rows));
     desk.state = asked->state;
+    desk.given = asked->given;
     for (size_t row = 0; row < EVALUATIONS; row++)
         if (rows[row])
             GOTRY(examine_row(&first, &desk, row, saes, good, &line));

@@ -9,15 +9,19 @@ is_letter(char c)
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
-static bool
-is_word(struct tokenizer_text text)
+bool
+spelling_word(struct spelled *out, const char *text, size_t bytes)
 {
-    size_t at = text.bytes > 0 && text.at[0] == ' ';
-    if (at == text.bytes)
+    size_t first = bytes > 0 && text[0] == ' ';
+    if (first == bytes)
         return false;
-    for (; at < text.bytes; at++)
-        if (!is_letter(text.at[at]))
+    for (size_t at = first; at < bytes; at++)
+        if (!is_letter(text[at]))
             return false;
+    *out = (struct spelled){.at = text,
+                            .bytes = bytes,
+                            .id = TOKEN_ABSENT,
+                            .letter = (uint8_t)((text[first] | 0x20) - 'a')};
     return true;
 }
 
@@ -30,15 +34,9 @@ spelling_find(struct spelling *list, const struct tokenizer *t)
         return FAIL(CREATE, "%s: no memory for its words", tokenizer_path(t));
     for (uint32_t id = 0; id < ids; id++) {
         struct tokenizer_text text = tokenizer_piece(t, id);
-        if (!text.at || !is_word(text))
+        if (!text.at || !spelling_word(&list->at[list->count], text.at, text.bytes))
             continue;
-        char first = text.at[text.at[0] == ' '];
-        list->at[list->count++] = (struct spelled){
-            .at = text.at,
-            .bytes = text.bytes,
-            .id = id,
-            .letter = (uint8_t)((first | 0x20) - 'a'),
-        };
+        list->at[list->count++].id = id;
     }
     return STATUS_OK;
 }
@@ -130,33 +128,39 @@ spelling_text(struct text_list *text, const struct spelled *word,
 }
 
 enum status
-spelling_prompt(struct token_list *out, size_t *place, const struct tokenizer *t,
-                struct tokenizer_cache *cache, uint32_t bos, const struct spelled *word,
-                const struct spelled *const *examples, size_t count)
+spelling_place(struct token_list *out, size_t *place, const struct tokenizer *t,
+               struct tokenizer_cache *cache, uint32_t bos, const struct spelled *word,
+               const char *text, size_t bytes)
 {
     enum { BEHIND = 5 }; // tokens of " has the first letter:"
-    struct text_list text = {0};
-    enum status status = STATUS_OK;
     out->count = 0;
-    GOTRY(spelling_text(&text, word, examples, count));
     if (bos != TOKEN_ABSENT)
-        GOTRY(token_list_append(out, &bos, 1));
-    GOTRY(tokenizer_encode(t, cache, out, text.at, text.bytes, TOKENIZER_SPLIT, NULL));
+        TRY(token_list_append(out, &bos, 1));
+    TRY(tokenizer_encode(t, cache, out, text, bytes, TOKENIZER_SPLIT, NULL));
     // The same text, but perhaps another token of it: byte tokens never come out of text.
     struct tokenizer_text found = {NULL, 0};
     if (out->count > BEHIND)
         found = tokenizer_piece(t, out->ids[out->count - BEHIND - 1]);
-    if (!found.at || found.bytes != word->bytes || memcmp(found.at, word->at, word->bytes) != 0) {
-        status = FAIL(CONFIG,
-                      "%s: '%.*s' is not the sixth token from the end of its prompt but "
-                      "'%.*s': the first-letter evaluation does not fit this tokenizer",
-                      tokenizer_path(t), (int)word->bytes, word->at, (int)found.bytes,
-                      found.at ? found.at : "");
-        goto done;
-    }
+    if (!found.at || found.bytes != word->bytes || memcmp(found.at, word->at, word->bytes) != 0)
+        return FAIL(CONFIG,
+                    "%s: '%.*s' is not the sixth token from the end of its prompt but "
+                    "'%.*s': the first-letter evaluation does not fit this tokenizer",
+                    tokenizer_path(t), (int)word->bytes, word->at, (int)found.bytes,
+                    found.at ? found.at : "");
     out->count -= BEHIND;
     *place = out->count - 1;
-done:
+    return STATUS_OK;
+}
+
+enum status
+spelling_prompt(struct token_list *out, size_t *place, const struct tokenizer *t,
+                struct tokenizer_cache *cache, uint32_t bos, const struct spelled *word,
+                const struct spelled *const *examples, size_t count)
+{
+    struct text_list text = {0};
+    enum status status = spelling_text(&text, word, examples, count);
+    if (status == STATUS_OK)
+        status = spelling_place(out, place, t, cache, bos, word, text.at, text.bytes);
     text_list_release(&text);
     return status;
 }

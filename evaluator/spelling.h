@@ -23,6 +23,9 @@ struct spelling {
     struct spelled *at;
     size_t count;
 };
+// Is this text a word? Then *out is it, without an id.
+bool spelling_word(struct spelled *out, const char *text, size_t bytes);
+
 // All of the vocabulary. Begin as {0}; release also after a failure.
 CHECKED enum status spelling_find(struct spelling *list, const struct tokenizer *t);
 void spelling_release(struct spelling *list);
@@ -54,5 +57,10 @@ CHECKED enum status spelling_prompt(struct token_list *out, size_t *place,
                                     const struct tokenizer *t, struct tokenizer_cache *cache,
                                     uint32_t bos, const struct spelled *word,
                                     const struct spelled *const *examples, size_t count);
+
+// The same for any text that ends as such a prompt does.
+CHECKED enum status spelling_place(struct token_list *out, size_t *place, const struct tokenizer *t,
+                                   struct tokenizer_cache *cache, uint32_t bos,
+                                   const struct spelled *word, const char *text, size_t bytes);
 
 #endif

@@ -22,7 +22,7 @@ static const char manual[] =
     "newest checkpoint; for those, model and text are the run's unless they are given. What was\n"
     "computed before, here or by a run's evaluator, is read and not computed again.\n\n";
 
-enum { ARGS_MOST = 6 * WORDS_MOST + 16, VALUE_BYTES = TEXT_BYTES * 8 };
+enum { ARGS_MOST = 6 * WORDS_MOST + 24, VALUE_BYTES = TEXT_BYTES * 8 };
 struct args {
     size_t count;
     const char *at[ARGS_MOST + 1]; // NULL-terminated
@@ -104,7 +104,7 @@ enum status
 eval_command(int argc, char *const *argv)
 {
     const char *config = NULL, *model = NULL, *tokens = NULL, *layer = NULL, *only = NULL,
-               *out = NULL, *state = NULL;
+               *out = NULL, *state = NULL, *given = NULL;
     struct words text = {0}, probe = {0}, sets = {0}, saes = {0}, named = {0};
     const struct flag flags[] = {
         {"--sae", "SAE", "the same as naming it alone", .words = &named},
@@ -121,6 +121,8 @@ eval_command(int argc, char *const *argv)
         {"--out", "DIR", "where the results go (default: eval/ of the run, or here)", .text = &out},
         {"--state", "DIR", "with --only absorption: words, prompts, probes, and every word's score",
          .text = &state},
+        {"--given", "DIR", "such a folder, anybody's: its words and main latents, scored again",
+         .text = &given},
         {"--config", "FILE", "settings of a run", .text = &config},
         {"--set", "KEY=VALUE", "a setting, as eval.core_batches=200", .words = &sets},
     };
@@ -137,7 +139,7 @@ eval_command(int argc, char *const *argv)
         return FAIL(CREATE, "no memory for a command line");
     enum status status;
     const char *const plain[][2] = {
-        {"--config", config}, {"--tokens", tokens}, {"--only", only}, {"--state", state}};
+        {"--config", config}, {"--tokens", tokens}, {"--only", only}, {"--state", state}, {"--given", given}};
     for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++)
         if (plain[i][1]) {
             add(args, plain[i][0]);

@@ -66,7 +66,7 @@ measured(const struct letters *of, const struct planted_sae *sae, size_t rows)
     planted_sae_write(folder, sae);
     assert_int_equal(saelens_open(&opened, folder, 64, &kern_cpu), STATUS_OK);
     assert_true(of->asked <= sizeof words / sizeof words[0]);
-    if (absorbing_measure(&got, words, &how, of, &opened, NULL) != STATUS_OK)
+    if (absorbing_measure(&got, words, &how, of, NULL, &opened, NULL) != STATUS_OK)
         fail_msg("%s", status_words());
     saelens_close(&opened);
     return got;
@@ -368,19 +368,19 @@ what_does_not_fit_is_refused(void **unused)
     planted_sae_write(folder, &sae);
     assert_int_equal(saelens_open(&opened, folder, 64, &kern_cpu), STATUS_OK);
     measuring.most_bytes = 1000;
-    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, NULL),
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, NULL, &opened, NULL),
                      STATUS_CONFIG);
     assert_non_null(strstr(status_words(), "too many to probe"));
     struct patience patience = {3};
     struct score_watch watch = {run_out, &patience};
     measuring = absorbing_defaults();
-    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, &watch),
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, NULL, &opened, &watch),
                      STATUS_AGAIN);
     sae_param(opened.sae, SAE_W_ENC).at[3] = INFINITY;
-    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, NULL),
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, NULL, &opened, NULL),
                      STATUS_DAMAGED);
     opened.card.width = 63;
-    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, &opened, NULL),
+    assert_int_equal(absorbing_measure(&got, words, &measuring, &letters, NULL, &opened, NULL),
                      STATUS_CONFIG);
     saelens_close(&opened);
 }

@@ -116,6 +116,18 @@ absorption_from_the_command_line(void **unused)
     assert_int_equal(results(path, "out/absorption"), 1);
     assert_int_equal(saebench_absorption_read(&second, path), STATUS_OK);
     assert_memory_equal(&second.absorption, &first.absorption, sizeof first.absorption);
+    // the same words scored again from the folder: no result file, the same score
+    assert_int_equal(eval("absorbs --only absorption --set eval.out=given --set model.path=planted "
+                          "--set model.context=64 --given words --state again"),
+                     STATUS_OK);
+    assert_false(path_exists("given/absorption"));
+    assert_int_equal(file_read(&table, &bytes, "table", 1 << 20), STATUS_OK);
+    const char *row = strstr(table, "full_differences");
+    assert_non_null(row);
+    near(strtod(row + strlen("full_differences"), NULL), 0, 0);
+    near(strtod(strstr(table, "mean_full_absorption_score") + 26, NULL), a->full.value, 1e-6);
+    free(table);
+    assert_true(path_exists("again/probe.safetensors") && path_exists("again/state.json"));
     // a tokenizer that does not fit: one line, no file
     assert_int_equal(eval("sae --only absorption --set eval.out=none"), STATUS_CONFIG);
     assert_non_null(strstr(status_words(), "the first-letter evaluation does not fit"));
@@ -153,6 +165,9 @@ bad_input_is_one_line(void **unused)
         {"sae --state words", STATUS_USAGE, "osae eval: --state is of --only absorption"},
         {"sae sae --only absorption --state words", STATUS_USAGE,
          "osae eval: --state words is of one SAE, found 2"},
+        {"sae --given words", STATUS_USAGE, "osae eval: --given is of --only absorption"},
+        {"sae --only core,absorption --given words", STATUS_USAGE,
+         "osae eval: --given is of --only absorption"},
         {"sae --tokens 0", STATUS_USAGE, "osae eval: --tokens 0: wanted a number above 0"},
         {"sae --only corn", STATUS_USAGE, "osae eval: --only corn: wanted some of: core, "},
         {"sae --tokens gone.jsonl", STATUS_MISSING, "gone.jsonl: "},

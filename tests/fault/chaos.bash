@@ -32,7 +32,6 @@ chaos() { # NAME COMMAND...
   kill -0 "${proxy_pid[$name]}" || { echo "FAIL the proxy $name is gone" >&2; return 1; } # its fifo would wait for ever
   echo "$*" >"$work/$name.fifo"
 }
-proxy_end() { kill "${proxy_pid[$1]}"; wait "${proxy_pid[$1]}" 2>/dev/null; }
 counters() { # NAME: the proxy's newest counters, asked for now
   local before until=$((SECONDS + 5))
   before=$(grep -c '^stats' "$work/$1.proxy")

@@ -148,6 +148,16 @@ def mains_of(sae, x_train, y_train, x_test, y_test):
     return mains
 
 
+def write_state(folder, probe, mains, words):
+    """What SAEBench chose and found, as a folder that `osae eval --given` reads."""
+    os.makedirs(folder, exist_ok=True)
+    weights, bias = probe.weights.detach().float().contiguous().numpy(), probe.biases.detach().float().contiguous().numpy()
+    safetensors.numpy.save_file({"probe.weight": weights, "probe.bias": bias}, os.path.join(folder, "probe.safetensors"))
+    absorption = {LETTERS[l]: {"main_latents": mains[l], "words": words[l]} for l in words}
+    json.dump({"probe_f1": {letter: 1.0 for letter in absorption}, "absorption": absorption},
+              open(os.path.join(folder, "state.json"), "w"))
+
+
 def main():
     osae, work, name, path, bos, layer, folder = sys.argv[1:8]
     bos, layer = int(bos), int(layer)
@@ -211,7 +221,7 @@ def main():
                                                                   x_again[some]), 0, 1e-3)
 
     # Word by word: SAEBench's calculator with our probe and our main latents.
-    def score(mains):
+    def score(mains, w=w):
         fractions, fulls, at = {}, {}, 0
         for l in range(26):
             rows = x_again[at:at + len(asked[l])]
@@ -248,16 +258,32 @@ def main():
     chosen = []
     for seed in range(SEED, SEED + SEEDS):
         torch.manual_seed(seed)
-        chosen.append(score(mains_of(sae, x_train, y_train, x_test, y_test))[2:])
+        mains = mains_of(sae, x_train, y_train, x_test, y_test)
+        chosen.append(score(mains)[2:])
         print(f"  SAEBench's choice, seed {seed}: fraction {chosen[-1][0]:.4f}, full {chosen[-1][1]:.4f}, "
               f"split features {chosen[-1][2]:.3f}", flush=True)
     fraction, full, splits = np.mean(chosen, axis=0)
     check("fraction, main latents chosen by SAEBench", means["mean_absorption_fraction_score"], fraction, 0.08)
     check("full, main latents chosen by SAEBench", means["mean_full_absorption_score"], full, 0.015 + 0.3 * full)
     check("split features, chosen by SAEBench", means["mean_num_split_features"], splits, 0.5)
-    theirs = time.time() - began
+    spent = time.time() - began
     print(f"{'seconds; theirs: reading by what 256 prompts take':46} {seconds:10.1f} "
-          f"{theirs + seconds_to_read(hf, tokenizer, bos, prompts + again):10.1f}")
+          f"{spent + seconds_to_read(hf, tokenizer, bos, prompts + again):10.1f}")
+
+    # The other way round: SAEBench's probe, main latents and scores, as a folder; ours scores its words again.
+    fractions, fulls, *_ = score(mains, theirs.weights.detach())
+    rest = iter(again)
+    write_state(os.path.join(work, "theirs"), theirs, mains, {
+        l: [{"word": word, "prompt": next(rest), "fraction": float(fraction), "full": bool(full)}
+            for word, fraction, full in zip(asked[l], fractions[l], fulls[l])] for l in fractions})
+    subprocess.run([osae, "eval", folder, "--model", path, "--layer", str(layer), "--only", "absorption", "--given",
+                    os.path.join(work, "theirs"), "--state", os.path.join(work, "scored"), "--set", f"model.bos={bos}",
+                    "--set", f"storage.cache={cache}", "--set", "model.context=128"], check=True, stdout=subprocess.DEVNULL)
+    told = [json.load(open(os.path.join(work, at, "state.json")))["absorption"] for at in ("scored", "theirs")]
+    pairs = [pair for l in told[1] for pair in zip(told[0][l]["words"], told[1][l]["words"])]
+    check(f"SAEBench's words ({len(pairs)}) scored by ours: fraction, worst",
+          max(abs(a["fraction"] - b["fraction"]) for a, b in pairs), 0, 1e-3)
+    check("SAEBench's words scored by ours: full, words apart", sum(a["full"] != b["full"] for a, b in pairs), 0, 0)
     lines.append(saebench.accepts(result))
     failed = lines.count(False)
     print(f"{len(lines) - failed} passed, {failed} failed")

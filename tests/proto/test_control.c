@@ -214,22 +214,30 @@ nobody_there_is_said_in_time(void **unused)
 
 // ---- many at one time
 
+// A server, and `count` askers of `op` that are not connected yet.
+static struct callers *
+many(struct server *server, size_t count, const char *op)
+{
+    char endpoint[128];
+    struct callers *all = callers_new(count);
+    ipc_folder(endpoint, sizeof endpoint);
+    start(server, endpoint);
+    for (size_t i = 0; i < count; i++)
+        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "%s", op);
+    return all;
+}
+
 static void
 a_thousand_at_one_time_take_effect_once_each(void **unused)
 {
     (void)unused;
     enum { MANY = 1000 };
-    char endpoint[128];
     struct server server;
-    ipc_folder(endpoint, sizeof endpoint);
-    start(&server, endpoint);
-    struct callers *all = callers_new(MANY);
-    for (size_t i = 0; i < MANY; i++) {
-        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "count");
+    struct callers *all = many(&server, MANY, "count");
+    for (size_t i = 0; i < MANY; i++)
         named_whole(&all->at[i].cmd->args, "n", (int64_t)i);
-    }
     // First they are cut off in the middle: some have not asked yet, some lose their reply.
-    callers_connect(all, endpoint);
+    callers_connect(all, server.endpoint);
     for (size_t i = 0; i < MANY; i++)
         asker_begin(&all->at[i], 100000);
     while (atomic_load(&server.counted) < MANY / 3) {
@@ -240,7 +248,7 @@ a_thousand_at_one_time_take_effect_once_each(void **unused)
     int before = atomic_load(&server.counted);
     // Then again, twice, each over a new connection.
     for (int again = 0; again < 2; again++) {
-        callers_connect(all, endpoint);
+        callers_connect(all, server.endpoint);
         callers_ask(all, 100000);
         callers_disconnect(all);
         for (size_t i = 0; i < MANY; i++) {
@@ -262,14 +270,9 @@ who_finds_no_link_is_told_so(void **unused)
 {
     (void)unused;
     enum { TOO_MANY = CONTROL_LINKS + 8 };
-    char endpoint[128];
     struct server server;
-    ipc_folder(endpoint, sizeof endpoint);
-    start(&server, endpoint);
-    struct callers *all = callers_new(TOO_MANY);
-    for (size_t i = 0; i < TOO_MANY; i++)
-        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "Look");
-    callers_connect(all, endpoint);
+    struct callers *all = many(&server, TOO_MANY, "Look");
+    callers_connect(all, server.endpoint);
     for (size_t i = 0; i < TOO_MANY; i++)
         all->at[i].over = true;
     for (size_t from = 0, to = CONTROL_LINKS; from < TOO_MANY; from = to, to = TOO_MANY) {
@@ -292,8 +295,8 @@ who_finds_no_link_is_told_so(void **unused)
     caller_close(&all->at[other].caller);
     all->at[other].asks = false;
     caller_close(&all->at[one].caller);
-    fine(caller_open(&all->at[one].caller, all->channels[one / OF_CHANNEL], endpoint, ROLE_ADMIN,
-                     "late", 100));
+    fine(caller_open(&all->at[one].caller, all->channels[one / OF_CHANNEL], server.endpoint,
+                     ROLE_ADMIN, "late", 100));
     for (size_t i = 0; i < TOO_MANY; i++)
         all->at[i].over = true;
     asker_begin(&all->at[one], 30000);
@@ -309,16 +312,12 @@ who_waits_keeps_nobody_out(void **unused)
 {
     (void)unused;
     enum { MANY = 600 };
-    char endpoint[128];
     struct server server;
-    ipc_folder(endpoint, sizeof endpoint);
-    start(&server, endpoint);
-    struct callers *all = callers_new(MANY);
-    for (size_t i = 0; i < MANY; i++) {
-        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, i + 2 > MANY ? "release" : "hold");
+    struct callers *all = many(&server, MANY, "hold");
+    snprintf(all->at[MANY - 1].cmd->op, sizeof all->at[0].cmd->op, "release");
+    for (size_t i = 0; i < MANY; i++)
         all->at[i].over = true;
-    }
-    callers_connect(all, endpoint);
+    callers_connect(all, server.endpoint);
     for (size_t i = 0; i + 1 < MANY; i++)
         asker_begin(&all->at[i], 100000);
     while (atomic_load(&server.holds) < MANY - 1) {
@@ -337,14 +336,9 @@ static void
 who_waits_is_told_when_the_server_leaves(void **unused)
 {
     (void)unused;
-    char endpoint[128];
     struct server server;
-    ipc_folder(endpoint, sizeof endpoint);
-    start(&server, endpoint);
-    struct callers *all = callers_new(20);
-    for (size_t i = 0; i < all->count; i++)
-        snprintf(all->at[i].cmd->op, sizeof all->at[i].cmd->op, "hold");
-    callers_connect(all, endpoint);
+    struct callers *all = many(&server, 20, "hold");
+    callers_connect(all, server.endpoint);
     for (size_t i = 0; i < all->count; i++)
         asker_begin(&all->at[i], 100000);
     while (atomic_load(&server.holds) < (int)all->count) {
