@@ -60,7 +60,7 @@ cat "$work"/runs/cost/metrics/m-*.jsonl | jq -r '[.t, .step_seconds] | @tsv' |
               if (a[1] != "end") { kind[++n] = a[1]; from[n] = a[2]; ticks = a[3]; steps = a[4]; continue }
               to[n] = a[2]; cpu[kind[n]] += (a[3] - ticks) / 100; done[kind[n]] += a[4] - steps } }
     { for (i = 1; i <= n; i++) if ($1 - $2 > from[i] && $1 < to[i]) {
-        k = kind[i]; count[k]++; sum[k] += $2; all[k, count[k]] = $2 } }
+        k = kind[i]; count[k]++; sum[k] += $2; all[k, count[k]] = $2; here[i] += $2; steps_in[i]++ } }
     function median(k,   i, j, v, m) { # by insertion
       m = count[k]
       for (i = 2; i <= m; i++) { v = all[k, i]; for (j = i - 1; j >= 1 && all[k, j] > v; j--) all[k, j + 1] = all[k, j]; all[k, j + 1] = v }
@@ -71,5 +71,10 @@ cat "$work"/runs/cost/metrics/m-*.jsonl | jq -r '[.t, .step_seconds] | @tsv' |
       printf "step: %.4f s without (%d steps), %.4f s with the evaluator at work (%d): %+.1f %% (median), %+.1f %% (mean)\n",
         without, count["off"], with, count["on"], 100 * (with / without - 1),
         100 * (sum["on"] / count["on"] / (sum["off"] / count["off"]) - 1)
+      for (i = 1; i < n; i += 2) { # each round by itself: what drifts over minutes is in both of its sides
+        if (!steps_in[i] || !steps_in[i + 1]) continue
+        r = here[i + 1] / steps_in[i + 1] / (here[i] / steps_in[i]) - 1; rounds++; total += r; squares += r * r }
+      if (rounds > 1) { mean = total / rounds; var = (squares - rounds * mean * mean) / (rounds - 1)
+        printf "by rounds (%d): %+.2f %%, standard error %.2f %%\n", rounds, 100 * mean, 100 * sqrt(var / rounds) }
       printf "processor time of a step: %.4f s without, %.4f s with: %+.1f %%\n", cpu["off"] / done["off"],
         cpu["on"] / done["on"], 100 * (cpu["on"] / done["on"] / (cpu["off"] / done["off"]) - 1) }'
