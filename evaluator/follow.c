@@ -183,6 +183,26 @@ plain_words(char *out, size_t room, const char *words)
     out[at] = '\0';
 }
 
+// Whose failures and attempts these are.
+static struct failure_key
+key_of(struct follow *f, size_t kind)
+{
+    const struct subject *subject = &f->subject;
+    return (struct failure_key){.results = subject->results,
+                                .kind = evaluations[kind]->kind,
+                                .run = subject->run,
+                                .step = subject->step,
+                                .mh = subject->mh,
+                                .spec = evaluations[kind]->spec(f->rows[kind])};
+}
+
+static enum status
+find_failure(bool *found, struct follow *f, size_t kind)
+{
+    const struct failure_key key = key_of(f, kind);
+    return failure_find(found, &f->failure, &key);
+}
+
 // Of these kinds, those without a result or a recorded failure of our specification. The trainer
 // has been told of the others: a done checkpoint is told of only what is new.
 static unsigned
@@ -198,9 +218,7 @@ lacking(struct follow *f, const struct msg_ck_entry *entry, unsigned kinds)
         enum status status =
             evaluation_find(&found, evaluations[i], f->rows[i], subject, &f->finding);
         if (status == STATUS_OK && !found)
-            status = failure_find(&found, &f->failure, subject->results, evaluations[i]->kind,
-                                  subject->run, subject->step, subject->mh,
-                                  evaluations[i]->spec(f->rows[i]));
+            status = find_failure(&found, f, i);
         if (status == STATUS_OK && found)
             kinds &= ~(1u << i);
     }
@@ -241,8 +259,7 @@ static void
 look(struct follow *f, size_t kind, bool up)
 {
     const struct subject *subject = &f->subject;
-    const char *name = evaluations[kind]->kind;
-    struct hash128 spec = evaluations[kind]->spec(f->rows[kind]);
+    const struct failure_key key = key_of(f, kind);
     bool found = false;
     uint64_t begun = 0;
     memset(&f->result, 0, sizeof f->result);
@@ -254,19 +271,17 @@ look(struct follow *f, size_t kind, bool up)
         return;
     }
     if (status == STATUS_OK)
-        status = failure_find(&found, &f->failure, subject->results, name, subject->run,
-                              subject->step, subject->mh, spec);
+        status = find_failure(&found, f, kind);
     if (status == STATUS_OK && found) {
         agenda_known_failure(f->agenda, f->failure.reason);
         return;
     }
     if (status == STATUS_OK)
-        status = failure_begun(&begun, subject->results, name, subject->run, subject->step,
-                               subject->mh, spec);
+        status = failure_begun(&begun, &key);
     // Claims are the trainer's to give; without it, who is alive and at it has one.
     bool held = false;
     if (status == STATUS_OK && begun > 0 && !up)
-        status = failure_is_held(&held, subject->results, name, subject->run, subject->step, spec);
+        status = failure_is_held(&held, &key);
     agenda_looked(f->agenda,
                   status != STATUS_OK ? AGENDA_TROUBLE
                   : held              ? AGENDA_LATER
@@ -293,24 +308,21 @@ fill_failure(struct follow *f, const struct agenda_action *action, const char *r
 static enum status
 begin_attempt(struct follow *f, size_t kind)
 {
-    const struct failure *attempt = &f->failure;
-    TRY(failure_begin(f->results, attempt));
+    const struct failure_key key = key_of(f, kind);
+    TRY(failure_begin(f->results, &f->failure));
     f->begun = true;
     f->begun_kind = kind;
-    return failure_hold(&f->held, f->results, attempt->kind, attempt->run, attempt->step,
-                        attempt->spec);
+    return failure_hold(&f->held, &key);
 }
 
 // However it went, nobody died of it. Also when asked to stop before it was made.
 static void
 end_attempt(struct follow *f)
 {
-    const struct subject *subject = &f->subject;
     if (!f->begun)
         return;
-    if (failure_ended(subject->results, evaluations[f->begun_kind]->kind, subject->run,
-                      subject->step,
-                      evaluations[f->begun_kind]->spec(f->rows[f->begun_kind])) != STATUS_OK)
+    const struct failure_key key = key_of(f, f->begun_kind);
+    if (failure_ended(&key) != STATUS_OK)
         say(SAY_WARN, "%s", status_words());
     if (f->held >= 0)
         close(f->held);
@@ -323,16 +335,14 @@ static enum status
 evaluate(struct follow *f, size_t kind)
 {
     const struct subject *subject = &f->subject;
-    const char *name = evaluations[kind]->kind;
-    struct hash128 spec = evaluations[kind]->spec(f->rows[kind]);
+    const struct failure_key key = key_of(f, kind);
     struct score_watch watch = {watch_work, f};
     enum status status = fault("evaluator.run")
                              ? FAIL(IO, "%s: injected", subject->ck)
                              : evaluations[kind]->run(f->rows[kind], subject, &f->finding, &watch);
     struct status_note note;
     status_note_take(&note, status);
-    if (status == STATUS_OK &&
-        failure_clear(subject->results, name, subject->run, subject->step, spec) != STATUS_OK)
+    if (status == STATUS_OK && failure_clear(&key) != STATUS_OK)
         say(SAY_WARN, "%s", status_words());
     end_attempt(f);
     return status_note_give(&note);

@@ -254,43 +254,53 @@ name_in(char out[PATH_BYTES], const char *folder, const char *run, uint64_t step
     return STATUS_OK;
 }
 
-// The two names a result may have.
+// The names a result may have: the first that nothing else needs.
+enum { NAMES = 3 };
+
 static enum status
-names(char first[PATH_BYTES], char second[PATH_BYTES], const char *folder, const char *run,
-      uint64_t step, struct hash128 spec)
+name_of(char out[PATH_BYTES], size_t i, const char *folder, const struct saebench_head *head)
 {
-    char hex[33], suffix[32];
-    hex128(hex, spec);
-    snprintf(suffix, sizeof suffix, "_spec-%.8s", hex);
-    TRY(name_in(first, folder, run, step, ""));
-    TRY(name_in(second, folder, run, step, suffix));
-    return STATUS_OK;
+    char spec[33], mh[17], suffix[NAMES][64] = {""};
+    hex128(spec, head->spec);
+    hex64(mh, head->mh);
+    snprintf(suffix[1], sizeof suffix[1], "_spec-%.8s", spec);
+    snprintf(suffix[2], sizeof suffix[2], "_spec-%.8s_mh-%s", spec, mh);
+    return name_in(out, folder, head->run, head->step, suffix[i]);
 }
 
-// Does the file hold a result of the checkpoint, and under the spec? Neither when it is missing or
-// damaged.
-static void
-look(const char *path, const struct saebench_head *asked, bool *same, bool *spec)
+// Of "run/step-incarnation"; 0 for names of other kinds.
+static unsigned long
+incarnation_of(const char *ck)
+{
+    const char *dash = strrchr(ck, '-');
+    return dash && strchr(ck, '/') ? strtoul(dash + 1, NULL, 10) : 0;
+}
+
+// What a file of that name holds, beside what is asked for. Nothing when it is missing or damaged.
+enum held { HELD_NOTHING, HELD_OLDER, HELD_NEWER, HELD_OTHER_SPEC, HELD_IT };
+
+static enum held
+look(const char *path, const struct saebench_head *asked)
 {
     struct saebench_tree tree;
     struct saebench_head head;
-    *same = *spec = false;
     if (!path_exists(path) || saebench_open(&tree, &head, path, NULL) != STATUS_OK)
-        return;
+        return HELD_NOTHING;
     saebench_close(&tree);
-    *same = head.mh == asked->mh;
-    *spec = hash128_same(head.spec, asked->spec);
+    if (head.mh == asked->mh)
+        return hash128_same(head.spec, asked->spec) ? HELD_IT : HELD_OTHER_SPEC;
+    return incarnation_of(head.ck) > incarnation_of(asked->ck) ? HELD_NEWER : HELD_OLDER;
 }
 
 enum status
 saebench_path(char out[PATH_BYTES], const char *folder, const struct saebench_head *head)
 {
-    char second[PATH_BYTES];
-    bool same, spec;
-    TRY(names(out, second, folder, head->run, head->step, head->spec));
-    look(out, head, &same, &spec);
-    if (same && !spec)
-        memcpy(out, second, PATH_BYTES);
+    for (size_t i = 0; i < NAMES; i++) {
+        TRY(name_of(out, i, folder, head));
+        enum held held = look(out, head);
+        if (held != HELD_OTHER_SPEC && held != HELD_NEWER)
+            break; // the last name is of this result alone
+    }
     return STATUS_OK;
 }
 
@@ -298,16 +308,10 @@ enum status
 saebench_find(bool *found, char path[PATH_BYTES], const char *folder,
               const struct saebench_head *head)
 {
-    char second[PATH_BYTES];
-    bool same, spec;
-    TRY(names(path, second, folder, head->run, head->step, head->spec));
-    look(path, head, &same, &spec);
-    *found = same && spec;
-    if (*found)
-        return STATUS_OK;
-    look(second, head, &same, &spec);
-    *found = same && spec;
-    if (*found)
-        memcpy(path, second, PATH_BYTES);
+    *found = false;
+    for (size_t i = 0; i < NAMES && !*found; i++) {
+        TRY(name_of(path, i, folder, head));
+        *found = look(path, head) == HELD_IT;
+    }
     return STATUS_OK;
 }

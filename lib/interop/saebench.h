@@ -41,8 +41,11 @@ CHECKED enum status saebench_eval_id(char out[37]);
 
 // What names a result: head's run, step, mh and spec. `folder` is .../eval/KIND; the file is
 //     FOLDER/<run>_step-<12 digits>_eval_results.json        "/" in the run's name becomes "_"
-// and, where that holds a result of the same checkpoint under another spec,
+// and, where that holds a result of the same checkpoint under another spec, or one of a newer
+// checkpoint of the same step (its file was damaged, and it was written again: whoever still works
+// on the older one must not replace that),
 //     FOLDER/<run>_step-<12 digits>_spec-<8 hex>_eval_results.json
+//     FOLDER/<run>_step-<12 digits>_spec-<8 hex>_mh-<16 hex>_eval_results.json
 CHECKED enum status saebench_path(char out[PATH_BYTES], const char *folder,
                                   const struct saebench_head *head);
 // Is there a result of (mh, spec) for this step in the folder, as far as its head tells?

@@ -19,17 +19,17 @@ failure_name(const char *name)
 }
 
 static enum status
-path_of(char out[PATH_BYTES], const char *results, const char *kind, const char *run, uint64_t step,
-        struct hash128 spec, const char *end)
+path_of(char out[PATH_BYTES], const struct failure_key *key, const char *end)
 {
-    char folder[PATH_BYTES], name[512], hex[33];
-    hex128(hex, spec);
-    int length = snprintf(name, sizeof name, "%.200s_step-%012llu_spec-%.8s%s", run,
-                          (unsigned long long)step, hex, end);
+    char folder[PATH_BYTES], name[512], spec[33], mh[17];
+    hex128(spec, key->spec);
+    hex64(mh, key->mh);
+    int length = snprintf(name, sizeof name, "%.200s_step-%012llu_spec-%.8s_mh-%s%s", key->run,
+                          (unsigned long long)key->step, spec, mh, end);
     for (int i = 0; i < length && i < (int)sizeof name; i++)
         if (name[i] == '/')
             name[i] = '_';
-    TRY(path_join(folder, results, kind));
+    TRY(path_join(folder, key->results, key->kind));
     return path_join(out, folder, name);
 }
 
@@ -37,7 +37,9 @@ static enum status
 write_record(const char *results, const struct failure *failure, const char *end)
 {
     char path[PATH_BYTES], folder[PATH_BYTES], mh[17], spec[33], created[32] = "";
-    TRY(path_of(path, results, failure->kind, failure->run, failure->step, failure->spec, end));
+    const struct failure_key key = {results,       failure->kind, failure->run,
+                                    failure->step, failure->mh,   failure->spec};
+    TRY(path_of(path, &key, end));
     TRY(path_join(folder, results, failure->kind));
     TRY(path_make(folder, 0700));
     hex64(mh, failure->mh);
@@ -122,20 +124,19 @@ failure_read(struct failure *out, const char *path)
 }
 
 static bool
-is_of(struct failure *out, const char *path, uint64_t mh, struct hash128 spec)
+is_of(struct failure *out, const char *path, const struct failure_key *key)
 {
-    return path_exists(path) && failure_read(out, path) == STATUS_OK && out->mh == mh &&
-           hash128_same(out->spec, spec);
+    return path_exists(path) && failure_read(out, path) == STATUS_OK && out->mh == key->mh &&
+           hash128_same(out->spec, key->spec);
 }
 
 enum status
-failure_find(bool *found, struct failure *out, const char *results, const char *kind,
-             const char *run, uint64_t step, uint64_t mh, struct hash128 spec)
+failure_find(bool *found, struct failure *out, const struct failure_key *key)
 {
     char path[PATH_BYTES];
     *found = false;
-    TRY(path_of(path, results, kind, run, step, spec, ending));
-    *found = is_of(out, path, mh, spec);
+    TRY(path_of(path, key, ending));
+    *found = is_of(out, path, key);
     return STATUS_OK;
 }
 
@@ -148,11 +149,10 @@ take_away(const char *path)
 }
 
 enum status
-failure_clear(const char *results, const char *kind, const char *run, uint64_t step,
-              struct hash128 spec)
+failure_clear(const struct failure_key *key)
 {
     char path[PATH_BYTES];
-    TRY(path_of(path, results, kind, run, step, spec, ending));
+    TRY(path_of(path, key, ending));
     return take_away(path);
 }
 
@@ -163,28 +163,26 @@ failure_begin(const char *results, const struct failure *attempt)
 }
 
 enum status
-failure_begun(uint64_t *attempts, const char *results, const char *kind, const char *run,
-              uint64_t step, uint64_t mh, struct hash128 spec)
+failure_begun(uint64_t *attempts, const struct failure_key *key)
 {
     char path[PATH_BYTES];
     struct failure *record = malloc(sizeof *record);
     *attempts = 0;
-    enum status status = record ? path_of(path, results, kind, run, step, spec, begun_ending)
+    enum status status = record ? path_of(path, key, begun_ending)
                                 : FAIL(CREATE, "no memory for the record of an attempt");
-    if (status == STATUS_OK && is_of(record, path, mh, spec))
+    if (status == STATUS_OK && is_of(record, path, key))
         *attempts = record->attempts;
     free(record);
     return status;
 }
 
 enum status
-failure_hold(int *held, const char *results, const char *kind, const char *run, uint64_t step,
-             struct hash128 spec)
+failure_hold(int *held, const struct failure_key *key)
 {
     char path[PATH_BYTES];
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     *held = -1;
-    TRY(path_of(path, results, kind, run, step, spec, begun_ending));
+    TRY(path_of(path, key, begun_ending));
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd >= 0 && fcntl(fd, F_OFD_SETLK, &whole) == 0)
         *held = fd;
@@ -194,13 +192,12 @@ failure_hold(int *held, const char *results, const char *kind, const char *run, 
 }
 
 enum status
-failure_is_held(bool *held, const char *results, const char *kind, const char *run, uint64_t step,
-                struct hash128 spec)
+failure_is_held(bool *held, const struct failure_key *key)
 {
     char path[PATH_BYTES];
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     *held = false;
-    TRY(path_of(path, results, kind, run, step, spec, begun_ending));
+    TRY(path_of(path, key, begun_ending));
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return STATUS_OK;
@@ -210,10 +207,9 @@ failure_is_held(bool *held, const char *results, const char *kind, const char *r
 }
 
 enum status
-failure_ended(const char *results, const char *kind, const char *run, uint64_t step,
-              struct hash128 spec)
+failure_ended(const struct failure_key *key)
 {
     char path[PATH_BYTES];
-    TRY(path_of(path, results, kind, run, step, spec, begun_ending));
+    TRY(path_of(path, key, begun_ending));
     return take_away(path);
 }

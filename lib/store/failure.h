@@ -1,5 +1,5 @@
 // failure: the record of an evaluation that was given up, beside the results it is not among:
-//     eval/KIND/RUN_step-000000000100_spec-1b2c3d4e_failed.json
+//     eval/KIND/RUN_step-000000000100_spec-1b2c3d4e_mh-0123456789abcdef_failed.json
 //     {"ck","run","step","mh","kind","spec","attempts","created","reason"}
 // Keyed as results are, by the checkpoint's manifest and the evaluation's specification: while it
 // lies there nothing of the same key is tried again. To try again, delete it.
@@ -24,29 +24,30 @@ struct failure {
     char reason[1024];
 };
 
-// `results`: the eval folder. Makes results/KIND, replaces the record of the same run, step, spec.
+// Whose record: of a run's checkpoint of this step with this manifest, under this specification.
+struct failure_key {
+    const char *results; // the eval folder
+    const char *kind, *run;
+    uint64_t step, mh;
+    struct hash128 spec;
+};
+
+// Makes results/KIND, replaces the record of the same key.
 CHECKED enum status failure_write(const char *results, const struct failure *failure);
-// The record of (kind, run, step, mh, spec), if there is a sound one.
-CHECKED enum status failure_find(bool *found, struct failure *out, const char *results,
-                                 const char *kind, const char *run, uint64_t step, uint64_t mh,
-                                 struct hash128 spec);
+// The record, if there is a sound one.
+CHECKED enum status failure_find(bool *found, struct failure *out, const struct failure_key *key);
 // A result came after all.
-CHECKED enum status failure_clear(const char *results, const char *kind, const char *run,
-                                  uint64_t step, struct hash128 spec);
+CHECKED enum status failure_clear(const struct failure_key *key);
 
 // An attempt begins, number `attempts` (`reason`: who makes it). It is on disk when this returns.
 CHECKED enum status failure_begin(const char *results, const struct failure *attempt);
 // The number of the last one that was begun and never ended; 0: none.
-CHECKED enum status failure_begun(uint64_t *attempts, const char *results, const char *kind,
-                                  const char *run, uint64_t step, uint64_t mh, struct hash128 spec);
+CHECKED enum status failure_begun(uint64_t *attempts, const struct failure_key *key);
 // Until *held is closed, or this process ends, others see that the attempt is alive. -1 where it
 // could not be locked.
-CHECKED enum status failure_hold(int *held, const char *results, const char *kind, const char *run,
-                                 uint64_t step, struct hash128 spec);
-CHECKED enum status failure_is_held(bool *held, const char *results, const char *kind,
-                                    const char *run, uint64_t step, struct hash128 spec);
-CHECKED enum status failure_ended(const char *results, const char *kind, const char *run,
-                                  uint64_t step, struct hash128 spec);
+CHECKED enum status failure_hold(int *held, const struct failure_key *key);
+CHECKED enum status failure_is_held(bool *held, const struct failure_key *key);
+CHECKED enum status failure_ended(const struct failure_key *key);
 
 // One file; DAMAGED unless it is a whole record.
 CHECKED enum status failure_read(struct failure *out, const char *path);

@@ -228,14 +228,15 @@ what_a_dead_trainer_left_gets_a_result_or_a_recorded_failure(void **state)
         bool found;
         fine(checkpoint_path(folder, checkpoints, 10 + flaw));
         fine(manifest_read(manifest, &mh, folder));
-        fine(failure_find(&found, failure, eval, "core", "gone", 10 + flaw, mh, file->head.spec));
+        struct failure_key key = {eval, "core", "gone", 10 + flaw, mh, file->head.spec};
+        fine(failure_find(&found, failure, &key));
         assert_true(found);
         assert_int_equal(failure->attempts, 2);
         if (!strstr(failure->reason, reasons[flaw]))
             fail_msg("flaw %d: '%s', wanted '%s' in it", (int)flaw, failure->reason, reasons[flaw]);
         // Of another manifest, or another specification, nothing is recorded.
-        fine(failure_find(&found, failure, eval, "core", "gone", 10 + flaw, mh + 1,
-                          file->head.spec));
+        key.mh++;
+        fine(failure_find(&found, failure, &key));
         assert_false(found);
     }
     free(manifest);
@@ -443,28 +444,32 @@ a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated(voi
     fine(path_join(path, root, "runs/gone/checkpoints"));
     fine(checkpoint_path(folder, path, 11));
     fine(manifest_read(manifest, &mh, folder));
-    fine(failure_find(&found, failure, eval, "core", "gone", 11, mh, file->head.spec));
+    struct failure_key key = {eval, "core", "gone", 11, mh, file->head.spec};
+    fine(failure_find(&found, failure, &key));
     assert_true(found);
     assert_int_equal(failure->attempts, 2);
     assert_string_equal(failure->reason, "the evaluator died 2 times on it");
     // A death between two checkpoints' evaluations is nobody's, and an attempt that ended is none.
     fine(checkpoint_path(folder, path, 10));
     fine(manifest_read(manifest, &mh, folder));
-    fine(failure_begun(&begun, eval, "core", "gone", 10, mh, file->head.spec));
+    key.step = 10;
+    key.mh = mh;
+    fine(failure_begun(&begun, &key));
     assert_int_equal(begun, 0);
     // One that is alive holds its attempt, and lets it go when it ends.
     bool held;
     int fd;
     failure->step = 10;
+    failure->mh = mh;
     fine(failure_begin(eval, failure));
-    fine(failure_is_held(&held, eval, "core", "gone", 10, file->head.spec));
+    fine(failure_is_held(&held, &key));
     assert_false(held);
-    fine(failure_hold(&fd, eval, "core", "gone", 10, file->head.spec));
+    fine(failure_hold(&fd, &key));
     assert_true(fd >= 0);
-    fine(failure_is_held(&held, eval, "core", "gone", 10, file->head.spec));
+    fine(failure_is_held(&held, &key));
     assert_true(held);
     close(fd);
-    fine(failure_is_held(&held, eval, "core", "gone", 10, file->head.spec));
+    fine(failure_is_held(&held, &key));
     assert_false(held);
     config_free(&config);
     free(file);

@@ -10,16 +10,51 @@ enum { SIM_ATTEMPTS = 3, ASK_MS = 5000, ASK_FIRST_MS = 1500, TELL_MS = 15000 };
 // ---- its disk
 
 static inline struct sim_record *
-sim_record(struct sim *sim, size_t e, size_t t, uint64_t step, size_t kind)
+sim_record(struct sim *sim, size_t e, const struct agenda_action *action)
 {
     struct sim_records *all = sim_records_of(sim, e);
+    const struct msg_ck_entry *entry = action->entry;
     for (size_t i = 0; i < all->count; i++)
-        if (all->at[i].trainer == t && all->at[i].step == step && all->at[i].kind == kind)
+        if (all->at[i].trainer == action->trainer && all->at[i].kind == action->kind &&
+            all->at[i].mh == entry->manifest_hash)
             return &all->at[i];
     SIM_CHECK(sim, all->count < SIM_TOLD, "R4: more records than evaluations");
     struct sim_record *record = &all->at[all->count++];
-    *record = (struct sim_record){.trainer = t, .step = step, .kind = kind};
+    *record = (struct sim_record){.trainer = action->trainer,
+                                  .step = entry->step,
+                                  .kind = action->kind,
+                                  .mh = entry->manifest_hash,
+                                  .inc = (unsigned)strtoul(strrchr(entry->ck, '-') + 1, NULL, 10)};
     return record;
+}
+
+// The planted fault: whatever result there is of that step.
+static inline const struct sim_record *
+sim_any_result(struct sim *sim, size_t e, const struct sim_record *record)
+{
+    const struct sim_records *all = sim_records_of(sim, e);
+    for (size_t i = 0; i < all->count; i++)
+        if (all->at[i].trainer == record->trainer && all->at[i].step == record->step &&
+            all->at[i].kind == record->kind && all->at[i].done)
+            return &all->at[i];
+    return record;
+}
+
+// A result takes the file of the step from those of older checkpoints of it, and leaves it to a
+// newer one's.
+static inline void
+sim_keep(struct sim *sim, size_t e, struct sim_record *record, uint64_t value)
+{
+    struct sim_records *all = sim_records_of(sim, e);
+    for (size_t i = 0; i < all->count; i++) {
+        struct sim_record *other = &all->at[i];
+        if (other->trainer == record->trainer && other->step == record->step &&
+            other->kind == record->kind && other->inc < record->inc)
+            other->done = false;
+    }
+    record->done = true;
+    record->failed = false;
+    record->value = value;
 }
 
 // Which evaluations are due of a checkpoint: the second one now and then, and at the end.
@@ -135,9 +170,8 @@ sim_question(struct sim *sim, size_t e, const struct agenda_action *action, int6
     letter->more = action->more;
     letter->failed = action->failed;
     if (action->what == AGENDA_TELL && !action->failed) {
-        const struct sim_record *record =
-            sim_record(sim, e, action->trainer, action->entry->step, action->kind);
-        letter->value = record->mh ? record->value : self->value;
+        const struct sim_record *record = sim_record(sim, e, action);
+        letter->value = record->done ? record->value : self->value;
     }
     self->asked = action->trainer;
     self->ask_until = sim->now + self->leap + limit_ms;
@@ -253,7 +287,7 @@ sim_end_run(struct sim *sim, size_t e, const struct agenda_action *action)
 {
     struct sim_evaluator *self = &sim->evaluator[e];
     const struct msg_ck_entry *entry = action->entry;
-    struct sim_record *record = sim_record(sim, e, action->trainer, entry->step, action->kind);
+    struct sim_record *record = sim_record(sim, e, action);
     if (sim_is_killer(sim, entry->manifest_hash)) {
         size_t left = 0;
         for (size_t i = 0; i < sim->evaluators; i++)
@@ -264,9 +298,7 @@ sim_end_run(struct sim *sim, size_t e, const struct agenda_action *action)
     }
     bool sound = !sim_is_bad(sim, entry->manifest_hash) && !sim_disk_fails(sim);
     if (sound && sim->plant != PLANT_TELL_FIRST) {
-        record->mh = entry->manifest_hash;
-        record->value = self->value;
-        record->failure_mh = 0;
+        sim_keep(sim, e, record, self->value);
         SIM_CHECK(sim, record->value == sim_truth(record->mh, record->kind),
                   "E2: a result is kept under the manifest of another checkpoint");
         sim->evaluated++;
@@ -290,35 +322,31 @@ static inline void
 sim_look(struct sim *sim, size_t e, const struct agenda_action *action)
 {
     struct sim_evaluator *self = &sim->evaluator[e];
-    uint64_t mh = action->entry->manifest_hash;
     int64_t now = sim->now + self->leap;
-    const struct sim_record *record =
-        sim_record(sim, e, action->trainer, action->entry->step, action->kind);
-    if (record->mh == mh || (record->mh && sim->plant == PLANT_OTHER_MANIFEST))
+    const struct sim_record *record = sim_record(sim, e, action);
+    if (sim->plant == PLANT_OTHER_MANIFEST)
+        record = sim_any_result(sim, e, record);
+    if (record->done)
         agenda_looked(self->agenda, AGENDA_YES, 0, NULL, now);
-    else if (record->failure_mh == mh)
+    else if (record->failed)
         agenda_known_failure(self->agenda, "as recorded");
     else if (record->begun > 0 && !self->up[action->trainer] && sim_is_held(sim, record))
         agenda_looked(self->agenda, AGENDA_LATER, record->begun, NULL, now);
     else
         agenda_looked(self->agenda, AGENDA_NO,
-                      record->begun_mh == mh && sim->plant != PLANT_FORGET_ATTEMPTS ? record->begun
-                                                                                    : 0,
-                      NULL, now);
+                      sim->plant != PLANT_FORGET_ATTEMPTS ? record->begun : 0, NULL, now);
 }
 
 static inline void
 sim_begin(struct sim *sim, size_t e, const struct agenda_action *action)
 {
     struct sim_evaluator *self = &sim->evaluator[e];
-    struct sim_record *record =
-        sim_record(sim, e, action->trainer, action->entry->step, action->kind);
+    struct sim_record *record = sim_record(sim, e, action);
     bool fails = sim_disk_fails(sim);
     SIM_CHECK(sim, action->attempts <= SIM_ATTEMPTS || sim->plant == PLANT_FORGET_ATTEMPTS,
               "E1: attempt %u of %d is begun", action->attempts, SIM_ATTEMPTS);
     if (!fails) {
         record->begun = action->attempts;
-        record->begun_mh = action->entry->manifest_hash;
         record->holder = e;
         record->holder_life = self->instance;
     }
@@ -330,14 +358,13 @@ static inline void
 sim_give_up(struct sim *sim, size_t e, const struct agenda_action *action)
 {
     struct sim_evaluator *self = &sim->evaluator[e];
-    struct sim_record *record =
-        sim_record(sim, e, action->trainer, action->entry->step, action->kind);
+    struct sim_record *record = sim_record(sim, e, action);
     SIM_CHECK(sim, action->attempts >= SIM_ATTEMPTS, "E1: given up after %u attempts",
               action->attempts);
     if (sim_disk_fails(sim))
         sim->unrecorded++;
     else
-        record->failure_mh = action->entry->manifest_hash;
+        record->failed = true;
     agenda_answer(self->agenda, AGENDA_YES, NULL, sim->now + self->leap);
 }
 

@@ -144,7 +144,10 @@ struct sim_records {
     size_t count;
     struct sim_record {
         size_t trainer, kind;
-        uint64_t step, mh, value, failure_mh, begun_mh; // mh 0: none
+        uint64_t step, mh; // whose: of one step there may be several
+        unsigned inc;      // in which life of the trainer it was written
+        bool done, failed;
+        uint64_t value;
         unsigned begun;
         size_t holder; // who began, and in which of its lives
         uint64_t holder_life;
@@ -334,7 +337,7 @@ sim_has_record(struct sim *sim, size_t e, size_t t, uint64_t step, uint64_t mh, 
     for (size_t i = 0; i < all->count; i++) {
         const struct sim_record *record = &all->at[i];
         if (record->trainer == t && record->step == step && record->kind == kind &&
-            (failed ? record->failure_mh : record->mh) == mh)
+            record->mh == mh && (failed ? record->failed : record->done))
             return true;
     }
     return false;

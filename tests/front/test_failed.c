@@ -58,7 +58,9 @@ what_was_given_up_is_told_with_its_reason(void **unused)
     assert_non_null(strstr(text, "<li>step 60, absorption: no &lt;usable&gt; words (3 attempts"));
     free(text);
     // A result came after all.
-    assert_int_equal(failure_clear(eval, "absorption", "given-up", 60, failure.spec), STATUS_OK);
+    const struct failure_key key = {eval,         "absorption", "given-up", 60, failure.mh,
+                                    failure.spec};
+    assert_int_equal(failure_clear(&key), STATUS_OK);
     text = told(TABLE_MARKDOWN);
     assert_string_equal(text, "");
     free(text);

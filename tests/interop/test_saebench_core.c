@@ -330,6 +330,27 @@ keyed(void **unused)
     repeated.spec = other.spec;
     assert_int_equal(saebench_path(path, folder, &repeated), STATUS_OK);
     assert_non_null(strstr(path, "keyed_step-000000000005_eval_results.json"));
+    // whoever still scores the damaged one that a newer one replaced does not replace its result
+    struct saebench_head older = repeated;
+    older.mh += 7;
+    snprintf(file.head.ck, sizeof file.head.ck, "keyed/5-12");
+    snprintf(older.ck, sizeof older.ck, "keyed/5-9");
+    file.head.mh = repeated.mh;
+    file.head.spec = repeated.spec;
+    assert_int_equal(saebench_core_write(path, &file, NULL), STATUS_OK);
+    assert_int_equal(saebench_path(second, folder, &older), STATUS_OK);
+    assert_string_not_equal(second, path);
+    assert_int_equal(saebench_core_write(second, &file, NULL), STATUS_OK);
+    assert_int_equal(saebench_path(second, folder, &older), STATUS_OK);
+    assert_non_null(strstr(second, "_spec-00000000_mh-"));
+    file.head = older;
+    assert_int_equal(saebench_core_write(second, &file, NULL), STATUS_OK);
+    assert_int_equal(saebench_find(&found, path, folder, &older), STATUS_OK);
+    assert_true(found);
+    assert_string_equal(path, second);
+    assert_int_equal(saebench_find(&found, path, folder, &repeated), STATUS_OK);
+    assert_true(found);
+    assert_non_null(strstr(path, "keyed_step-000000000005_eval_results.json"));
     // a damaged file counts as none
     overwrite(path, "{");
     assert_int_equal(saebench_find(&found, path, folder, &first), STATUS_OK);
