@@ -14,6 +14,7 @@ const struct command commands[] = {
     {"pause",  "let the trainer of a run stand still", pause_command},
     {"resume", "let it go on", resume_command},
     {"checkpoint", "write a checkpoint of a run now", checkpoint_command},
+    {"set",    "change a setting of a run while it trains", set_command},
     {"stop",   "save, and stop the processes of a run", stop_command},
     {"data",   "fetch text and a small model out of packages, by name", data_command},
     {"eval",   "score any SAE on any model and text, as SAEBench does", eval_command},

@@ -23,7 +23,7 @@ command_run init_command;   // front/init.c
 command_run config_command; // front/knobs.c
 command_run run_command;    // front/run.c
 command_run status_command; // front/steer.c
-command_run pause_command, resume_command, checkpoint_command, stop_command;
+command_run pause_command, resume_command, checkpoint_command, set_command, stop_command;
 command_run data_command;   // front/data.c
 command_run eval_command;   // front/eval.c
 command_run report_command; // front/report.c

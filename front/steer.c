@@ -1,4 +1,4 @@
-// osae status, pause, resume, checkpoint, stop: one word to the processes of a run.
+// osae status, pause, resume, checkpoint, set, stop: one word to the processes of a run.
 #include "config/config.h"
 #include "front/commands.h"
 #include "lib/base/flags.h"
@@ -6,12 +6,13 @@
 #include "proto/caller.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
-// A pause waits for the step under way, a checkpoint for the disk; for somebody to be there at all,
-// neither waits longer than REACH_MS.
+// A pause and a changed setting wait for the step under way, a checkpoint for the disk; for
+// somebody to be there at all, neither waits longer than REACH_MS.
 enum { ANSWER_MS = 1500, REACH_MS = 5000, STEP_MS = 60000, SAVE_MS = 120000 };
 
 struct target {
@@ -40,7 +41,8 @@ print_value(const struct named *data, const struct named_value *value)
 }
 
 static enum status
-ask(const struct target *target, const char *op, int64_t limit_ms, struct msg_reply *reply)
+ask(const struct target *target, const char *op, const struct named *args, int64_t limit_ms,
+    struct msg_reply *reply)
 {
     struct channel *channel = NULL;
     struct caller *caller = NULL;
@@ -48,7 +50,7 @@ ask(const struct target *target, const char *op, int64_t limit_ms, struct msg_re
     GOTRY(channel_new(&channel, NULL));
     GOTRY(caller_open(&caller, channel, target->endpoint, ROLE_ADMIN, "osae", target->backoff_ms));
     caller_set_reach(caller, REACH_MS);
-    GOTRY(caller_command(caller, op, NULL, reply, limit_ms));
+    GOTRY(caller_command(caller, op, args, reply, limit_ms));
 done:
     caller_close(&caller);
     channel_free(&channel);
@@ -184,14 +186,14 @@ steer(const char *op, const char *manual, bool everybody, int argc, char *const 
     int64_t limit = strcmp(op, "checkpoint") == 0 ? SAVE_MS
                     : strcmp(op, "pause") == 0    ? STEP_MS
                                                   : ANSWER_MS;
-    enum status status = ask(&targets[0], op, limit, &reply);
+    enum status status = ask(&targets[0], op, NULL, limit, &reply);
     if (status == STATUS_OK) {
         printf("trainer: %s\n", op);
         for (uint32_t v = 0; v < reply.data.count; v++)
             print_value(&reply.data, &reply.data.at[v]);
     }
     for (size_t i = 1; everybody && i < TARGETS; i++)
-        if (ask(&targets[i], op, ANSWER_MS, &reply) == STATUS_OK)
+        if (ask(&targets[i], op, NULL, ANSWER_MS, &reply) == STATUS_OK)
             printf("%s: %s\n", targets[i].name, op);
     config_free(&config);
     return status;
@@ -219,6 +221,65 @@ checkpoint_command(int argc, char *const *argv)
                  "usage: osae checkpoint CONFIG\n\nWrites a checkpoint now; returns when it is "
                  "durable.\n\n",
                  false, argc, argv);
+}
+
+// "optimiser.lr=1e-5" and a step, or NULL, as the arguments of `set`.
+static enum status
+read_change(struct named *args, const char *text, const char *at)
+{
+    const char *equals = strchr(text, '=');
+    char *end, key[64];
+    double value = equals ? strtod(equals + 1, &end) : 0;
+    if (!equals || equals == text || end == equals + 1 || *end || !isfinite(value) ||
+        (size_t)(equals - text) >= sizeof key)
+        return FAIL(USAGE, "osae set: %.60s: wanted KEY=VALUE, as optimiser.lr=1e-5", text);
+    snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
+    named_words(args, "k", key);
+    named_real(args, "v", value);
+    if (!at)
+        return STATUS_OK;
+    long long step = strtoll(at, &end, 10);
+    if (end == at || *end || step < 0)
+        return FAIL(USAGE, "osae set: --at %.40s: wanted a step, 0 or more", at);
+    named_whole(args, "at", step);
+    return STATUS_OK;
+}
+
+enum status
+set_command(int argc, char *const *argv)
+{
+    static struct msg_reply reply;
+    static struct named args;
+    struct words sets = {0}, rest = {0};
+    const char *at = NULL;
+    struct config *config = NULL;
+    const struct flag flags[] = {
+        {"--at", "STEP", "the first step (from 0) with it; default: the next one", .text = &at},
+        {"--set", "KEY=VALUE", "a setting that says which run, over the file's", .words = &sets},
+    };
+    if (flags_help_wanted(argc, argv)) {
+        fputs("usage: osae set CONFIG KEY=VALUE [--at STEP]\n\nChanges optimiser.lr, loss.lambda_s "
+              "or loss.lambda_o of a run while it trains. The change\nis kept with the run: one "
+              "that goes on from an earlier checkpoint makes it again at the\nsame step. CONFIG "
+              "stays as it is, and must.\n\n",
+              stdout);
+        flags_print(stdout, flags, FLAGS_COUNT(flags));
+        return STATUS_OK;
+    }
+    TRY(flags_read(flags, FLAGS_COUNT(flags), "osae set", argc, argv, &rest));
+    if (rest.count != 2)
+        return FAIL(USAGE,
+                    "osae set: wanted the run's config file and KEY=VALUE (osae set --help)");
+    named_clear(&args);
+    TRY(read_change(&args, rest.at[1], at));
+    TRY(config_load(&config, rest.at[0], sets.at, sets.count));
+    const struct target trainer = {"trainer", config->set.trainer.ctl,
+                                   config->set.net.backoff_cap_ms};
+    enum status status = ask(&trainer, "set", &args, STEP_MS, &reply);
+    for (uint32_t v = 0; status == STATUS_OK && v < reply.data.count; v++)
+        print_value(&reply.data, &reply.data.at[v]);
+    config_free(&config);
+    return status;
 }
 
 enum status

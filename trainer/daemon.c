@@ -72,6 +72,35 @@ answer_paused(struct trainer *t, uint64_t asked)
         control_done(t->control, ticket);
 }
 
+// A setting is what it was asked to be, in the journal, or why not.
+static void
+answer_changed(struct trainer *t, const struct told *told)
+{
+    static struct msg_reply reply;
+    const struct change *change = &told->change;
+    uint32_t ticket;
+    bool ok = told->why.code == STATUS_OK;
+    if (ok) {
+        say(SAY_INFO, "%s is %.9g from step %" PRIu64, hot_names[change->key], change->value,
+            change->at);
+        publisher_event(t->publisher, SAY_INFO, "set", "%s is %.9g from step %" PRIu64,
+                        hot_names[change->key], change->value, change->at);
+    }
+    if (!take_waiting(t, WAIT_CHANGED, told->asked, &ticket))
+        return;
+    if (!ok) {
+        control_refuse(t->control, ticket,
+                       told->why.code == STATUS_CONFIG ? REFUSAL_ARG : REFUSAL_IO, "%.200s",
+                       told->why.words);
+        return;
+    }
+    memset(&reply, 0, sizeof reply);
+    reply.ok = true;
+    named_real(&reply.data, hot_names[change->key], change->value);
+    named_whole(&reply.data, "from_step", (int64_t)change->at);
+    control_reply(t->control, ticket, &reply);
+}
+
 // By whoever asked, and while nothing can be saved.
 static uint64_t
 apply_pause(struct trainer *t)
@@ -185,6 +214,9 @@ take_told(struct trainer *t, const struct told *told)
         if (told->paused)
             answer_paused(t, told->asked);
         break;
+    case TOLD_CHANGED:
+        answer_changed(t, told);
+        break;
     case TOLD_ENDED:
         t->ended = true;
         break;
@@ -194,8 +226,10 @@ take_told(struct trainer *t, const struct told *told)
         t->why = told->why;
         break;
     }
-    if (t->ended)
+    if (t->ended) {
         refuse_waiting(t, WAIT_PAUSED, REFUSAL_STATE, "training has ended");
+        refuse_waiting(t, WAIT_CHANGED, REFUSAL_STATE, "training has ended");
+    }
 }
 
 // ---------------------------------------------------------------- checkpoints
@@ -334,6 +368,27 @@ fill_status(struct trainer *t, struct named *out)
     named_flag(out, "evaluated", board_all_done(t->board));
 }
 
+// {"k": "optimiser.lr", "v": 1e-5, "at": 1200}; without `at`: with the next step.
+static void
+take_set(struct trainer *t, const struct request *request)
+{
+    const struct named *args = &request->cmd->args;
+    int64_t at = named_get_whole(args, "at", -1);
+    struct change change = {.id = request->cmd->idem,
+                            .value = named_get_real(args, "v", (double)NAN),
+                            .at = at < 0 ? CHANGE_NEXT : (uint64_t)at};
+    uint64_t asked = 0;
+    if (t->ended)
+        control_refuse(t->control, request->ticket, REFUSAL_STATE, "training has ended");
+    else if (change_key(&change.key, named_get_words(args, "k", "")) != STATUS_OK)
+        control_refuse(t->control, request->ticket, REFUSAL_ARG, "%.200s", status_words());
+    else if (!(asked = training_ask_change(t->training, &change)))
+        control_refuse(t->control, request->ticket, REFUSAL_BUSY, "too many changes at one time");
+    else
+        wait_for(t, request->ticket, WAIT_CHANGED, asked); // until training has begun, and it is
+                                                           // in the journal
+}
+
 static void
 take_command(struct trainer *t, const struct request *request)
 {
@@ -376,6 +431,9 @@ take_command(struct trainer *t, const struct request *request)
         }
         training_ask_checkpoint(t->training);
         wait_for(t, request->ticket, WAIT_SAVED, t->place.next); // answered when it is durable
+        return;
+    } else if (strcmp(cmd->op, "set") == 0) {
+        take_set(t, request);
         return;
     } else {
         assert(strcmp(cmd->op, "stop") == 0);
@@ -516,6 +574,7 @@ leave(struct trainer *t, enum status status)
         datafeed_turn(t->feed, tick_ms());
     }
     training_free(&t->training);
+    changes_free(&t->changes);
     datafeed_close(&t->feed);
     clerk_close(&t->clerk);
     control_close(&t->control);

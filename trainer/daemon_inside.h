@@ -12,11 +12,11 @@
 #include "trainer/training.h"
 
 // A command that is answered when it has taken effect.
-enum wait_for { WAIT_SAVED, WAIT_PAUSED };
+enum wait_for { WAIT_SAVED, WAIT_PAUSED, WAIT_CHANGED };
 struct waiting {
     uint32_t ticket;
     enum wait_for what;
-    uint64_t from; // SAVED: a checkpoint of this step or a later one; PAUSED: this asking
+    uint64_t from; // SAVED: a checkpoint of this step or a later one; else: this asking
 };
 
 struct trainer {
@@ -27,6 +27,7 @@ struct trainer {
     struct runfolder *run;
     struct checkpoint_found found;
     struct board *board;
+    struct changes *changes; // once training has begun, its own
     struct clerk *clerk;
     struct channel *channel;
     struct control *control;

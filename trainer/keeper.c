@@ -120,6 +120,11 @@ snapshot_weights(struct keeper *keeper, size_t *used)
     keeper->weight_count = saelens_fill(keeper->weights, (float *)(void *)keeper->arena, &source);
     *used = aligned(saelens_bytes(source.arch, source.k, source.d));
     keeper->card = keeper->set.card;
+    keeper->card.lambda_s = recipe->loss.lambda_s; // which may change while the run goes
+    keeper->card.lambda_o = recipe->loss.lambda_o;
+    keeper->card.lambda_t = recipe->loss.lambda_t;
+    snprintf(keeper->card.architecture, sizeof keeper->card.architecture, "%s",
+             card_true_name(keeper->card.arch, recipe->loss.lambda_o));
     keeper->card.step = keeper->place.next;
     keeper->card.tokens = keeper->place.next * recipe->rows;
     double running = *sae_running_threshold(sae);

@@ -29,7 +29,7 @@ struct place {
 
 struct keeper_settings {
     struct hash128 trajectory;
-    struct card card; // of the SAE; step, tokens, threshold and stream are filled in
+    struct card card; // of the SAE; what changes from step to step is filled in
     struct checkpoint_policy policy;
 };
 

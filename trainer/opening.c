@@ -44,6 +44,7 @@ open_run(struct trainer *t)
     TRY(freeze_config(t));
     TRY(board_new(&t->board, set->run.name));
     TRY(board_read(t->board, t->run));
+    TRY(changes_new(&t->changes, runfolder_journal(t->run)));
     TRY(path_join(folder, path, "metrics"));
     return meter_open(&t->meter, folder, set->metrics.segment, set->metrics.fsync_ms);
 }
@@ -54,6 +55,7 @@ static const struct operation operations[] = {
     {"pause", 1u << ROLE_ADMIN, false},
     {"resume", 1u << ROLE_ADMIN, false},
     {"checkpoint", 1u << ROLE_ADMIN, false},
+    {"set", 1u << ROLE_ADMIN, false},
     {"stop", 1u << ROLE_ADMIN, false},
     {NULL, 0, false},
 };
@@ -123,6 +125,7 @@ open_training(struct trainer *t)
                                          .run = t->run,
                                          .found = &t->found,
                                          .feed = t->feed,
+                                         .changes = t->changes,
                                          .accept_change = t->options->accept_change};
     TRY(training_new(&t->training, &training));
     loop_add(t->loop, training_fd(t->training));

@@ -20,12 +20,18 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { TOLD_MOST = 4096, LOOK_MS = 50 };
+enum { TOLD_MOST = 4096, ASKED_MOST = 64, LOOK_MS = 50 };
+
+struct asked_change {
+    uint64_t number;
+    struct change change;
+};
 
 struct training {
     struct training_settings set;
     const struct settings *knobs;
-    struct queue *told;
+    struct queue *told, *asked; // struct told; struct asked_change
+    uint64_t changes_asked;     // so far: of the communication thread
     atomic_bool checkpoint, pause, stop, save;
     atomic_uint_fast64_t pause_asked; // how often
     pthread_t thread;
@@ -42,6 +48,8 @@ struct training {
     int64_t snapshot_at; // tick_ms of the last one
     bool paused;
     uint64_t pause_seen;
+    struct recipe begun; // with the settings of the file
+    bool heated;         // others may hold now
 };
 
 static void
@@ -81,17 +89,12 @@ card_of(const struct training *t)
                         .apply_b_dec_to_input = recipe->sae.pre_bias,
                         .context = set->model.context,
                         .prepend_bos = true,
-                        .ours = true,
-                        .lambda_s = recipe->loss.lambda_s,
-                        .lambda_o = recipe->loss.lambda_o,
-                        .lambda_t = recipe->loss.lambda_t};
+                        .ours = true};
     if (recipe->sae.arch != ARCH_TOPK && recipe->sae.arch != ARCH_BATCHTOPK)
         card.topk = 0;
     model_name(card.model_name, sizeof card.model_name, set->model.path);
     card_hook(&card, set->model.layer, strncmp(card.model_name, "gemma-2", 7) == 0);
     snprintf(card.version, sizeof card.version, "%s", OSAE_VERSION);
-    snprintf(card.architecture, sizeof card.architecture, "%s",
-             card_true_name(card.arch, recipe->loss.lambda_o));
     snprintf(card.run, sizeof card.run, "%s", set->run.name);
     hex128(card.config, t->trajectory);
     return card;
@@ -149,6 +152,66 @@ same_trajectory(const struct training *t)
                 runfolder_path(t->set.run), differences);
 }
 
+// ---------------------------------------------------------------- changed settings
+
+// What holds at a step, and after `trial` too if it is there.
+static enum status
+heat(struct training *t, uint64_t step, const struct change *trial)
+{
+    double values[HOT_KEYS] = {[HOT_LR] = t->begun.optimiser.lr,
+                               [HOT_LAMBDA_S] = t->begun.loss.lambda_s,
+                               [HOT_LAMBDA_O] = t->begun.loss.lambda_o};
+    if (!changes_at(values, t->set.changes, step) && !trial && !t->heated)
+        return STATUS_OK;
+    if (trial)
+        values[trial->key] = trial->value;
+    t->heated = true;
+    return train_set(t->train, values[HOT_LR], values[HOT_LAMBDA_S], values[HOT_LAMBDA_O]);
+}
+
+// What the state we have was made with: the step before the next one.
+static enum status
+heat_as_it_is(struct training *t)
+{
+    return heat(t, t->place.next > 0 ? t->place.next - 1 : 0, NULL);
+}
+
+static enum status
+change(struct training *t, struct change *asked)
+{
+    const struct change *said = changes_find(t->set.changes, asked->id);
+    if (said) {
+        *asked = *said;
+        return STATUS_OK;
+    }
+    if (asked->at == CHANGE_NEXT)
+        asked->at = t->place.next;
+    if (asked->at < t->place.next)
+        return FAIL(CONFIG, "step %" PRIu64 " is over: the next one is %" PRIu64, asked->at,
+                    t->place.next);
+    if (asked->at >= t->knobs->trainer.steps)
+        return FAIL(CONFIG, "step %" PRIu64 " is beyond the last one, %" PRIu64, asked->at,
+                    t->knobs->trainer.steps - 1);
+    enum status fits = heat(t, asked->at, asked), back = heat_as_it_is(t);
+    assert(back == STATUS_OK); // it held before
+    (void)back;
+    TRY(fits);
+    return changes_add(t->set.changes, asked);
+}
+
+static void
+take_changes(struct training *t)
+{
+    struct asked_change asked;
+    while (queue_take(t->asked, &asked)) {
+        struct told told = {.kind = TOLD_CHANGED, .asked = asked.number, .change = asked.change};
+        status_note_take(&told.why, change(t, &told.change));
+        tell(t, &told);
+    }
+}
+
+// ---------------------------------------------------------------- the run
+
 static enum status
 build(struct training *t)
 {
@@ -165,6 +228,7 @@ build(struct training *t)
     t->trajectory = trajectory_hash(set, t->stream.id);
     TRY(same_trajectory(t));
     TRY(check_memory(t, &recipe));
+    t->begun = recipe;
     TRY(train_new(&t->train, &recipe, t->set.kern));
     t->x = malloc(recipe.rows * recipe.width * sizeof *t->x);
     t->pairs = calloc((recipe.rows + 7) / 8, 1);
@@ -187,6 +251,7 @@ build(struct training *t)
                         runfolder_path(t->set.run));
         say(SAY_INFO, "going on from step %" PRIu64, t->place.next);
     }
+    TRY(heat_as_it_is(t));
     return STATUS_OK;
 }
 
@@ -217,6 +282,7 @@ step(struct training *t, const struct feed_batch *batch, double waited, bool *ap
     struct mat x = {t->x, t->stream.rows, t->stream.width};
 
     assert(batch->taken.seq == train_steps(t->train));
+    TRY(heat(t, t->place.next, NULL));
     TRY(train_step(t->train, &told.log, x, by_position ? t->pairs : NULL));
     t->place.next++;
     t->place.last_hash = batch->taken.hash;
@@ -278,6 +344,7 @@ train_all(struct training *t)
     double waiting_since = tick_seconds();
     while (t->place.next < steps && !atomic_load(&t->stop)) {
         take_pause(t);
+        take_changes(t);
         snapshot_if_due(t, false);
         if (t->paused) {
             nap();
@@ -359,10 +426,13 @@ training_new(struct training **out, const struct training_settings *set)
     t->knobs = &set->config->set;
     atomic_store(&t->save, true);
     enum status status = queue_new(&t->told, sizeof(struct told), TOLD_MOST);
+    if (status == STATUS_OK)
+        status = queue_new(&t->asked, sizeof(struct asked_change), ASKED_MOST);
     if (status == STATUS_OK && pthread_create(&t->thread, NULL, work, t) != 0)
         status = FAIL(CREATE, "cannot start the compute thread");
     if (status != STATUS_OK) {
         queue_free(&t->told);
+        queue_free(&t->asked);
         free(t);
         return status;
     }
@@ -383,6 +453,7 @@ training_free(struct training **training)
     keeper_free(&t->keeper);
     train_free(&t->train);
     queue_free(&t->told);
+    queue_free(&t->asked);
     free(t->x);
     free(t->pairs);
     free(t);
@@ -407,6 +478,13 @@ training_ask_stop(struct training *training, bool save)
 {
     atomic_store(&training->save, save);
     atomic_store(&training->stop, true);
+}
+
+uint64_t
+training_ask_change(struct training *t, const struct change *change)
+{
+    struct asked_change asked = {t->changes_asked + 1, *change};
+    return queue_put(t->asked, &asked) ? ++t->changes_asked : 0;
 }
 
 bool
