@@ -53,6 +53,16 @@ fact(FILE *out, enum table_style style, const char *name, const char *format, ..
     fputs(style == TABLE_HTML ? "</dd>\n" : "\n", out);
 }
 
+// " 0.5", or where `osae set` changed it " 0.5 (then 0.9)".
+static void
+weight(char out[64], double begun, double last)
+{
+    if (isfinite(last) && last != begun)
+        snprintf(out, 64, "%g (then %g)", begun, last);
+    else
+        snprintf(out, 64, "%g", begun);
+}
+
 static void
 fact_sae(FILE *out, const struct report_run *run, enum table_style style)
 {
@@ -67,8 +77,13 @@ fact_sae(FILE *out, const struct report_run *run, enum table_style style)
     }
     if (run->config) {
         const struct recipe_loss *loss = &run->config->set.loss;
-        snprintf(weights, sizeof weights, ", lambda_s %g, lambda_o %g, lambda_t %g", loss->lambda_s,
-                 loss->lambda_o, loss->lambda_t);
+        const struct curve_point *last =
+            run->curve_count ? &run->curve[run->curve_count - 1] : NULL;
+        char s[64], o[64];
+        weight(s, loss->lambda_s, last ? last->lambda_s : loss->lambda_s);
+        weight(o, loss->lambda_o, last ? last->lambda_o : loss->lambda_o);
+        snprintf(weights, sizeof weights, ", lambda_s %s, lambda_o %s, lambda_t %g", s, o,
+                 loss->lambda_t);
     }
     fact(out, style, "SAE", "%s, k = %s latents%s%s", run->arch[0] ? run->arch : "?", latents,
          times_width, weights);

@@ -58,6 +58,8 @@ take_reading(struct curve_point *point, const struct reading *reading)
         {"tokens_trained", &point->tokens},
         {"step_seconds", &point->step_seconds},
         {"wait_seconds", &point->wait_seconds},
+        {"lambda_s", &point->lambda_s},
+        {"lambda_o", &point->lambda_o},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strcmp(reading->name, names[i].name) == 0)
@@ -82,7 +84,8 @@ take_line(void *to, double t, uint64_t step, const struct reading *readings, siz
         run->curve_room = room;
     }
     const double none = (double)NAN;
-    struct curve_point point = {step, t, none, none, none, none, none, none, none, none};
+    struct curve_point point = {step, t,    none, none, none, none,
+                                none, none, none, none, none, none};
     for (size_t i = 0; i < count; i++)
         take_reading(&point, &readings[i]);
     run->curve[run->curve_count++] = point;

@@ -14,6 +14,7 @@ struct curve_point {
     double t;      // seconds since 1970
     double loss, mse_sum, fvu, l0, dead, tokens;
     double step_seconds, wait_seconds; // computing this step, and waiting for its batch
+    double lambda_s, lambda_o;         // `osae set` may change them
 };
 
 // What is shown of them.

@@ -135,6 +135,8 @@ metric_rows(struct metric_row rows[METRIC_ROWS], const struct trainer *t, const 
         {"theta", log->theta},
         {"grad_norm", log->grad_norm},
         {"lr", log->lr},
+        {"lambda_s", log->lambda_s},
+        {"lambda_o", log->lambda_o},
         {"dead_latents", (double)log->dead},
         {"tokens_trained", (double)(told->place.next * t->stream.rows)},
         {"step_seconds", told->step_seconds},

@@ -252,6 +252,11 @@ build(struct training *t)
         say(SAY_INFO, "going on from step %" PRIu64, t->place.next);
     }
     TRY(heat_as_it_is(t));
+    const struct recipe *now = train_recipe(t->train);
+    if (t->heated)
+        say(SAY_INFO, "changed since the run began: %s %.9g, %s %.9g, %s %.9g", hot_names[HOT_LR],
+            now->optimiser.lr, hot_names[HOT_LAMBDA_S], now->loss.lambda_s, hot_names[HOT_LAMBDA_O],
+            now->loss.lambda_o);
     return STATUS_OK;
 }
 

@@ -247,6 +247,8 @@ train_step(struct train *t, struct step_log *out, struct mat x, const unsigned c
         .theta = now.theta,
         .competing = now.competing,
         .lr = optimiser_lr(&t->recipe, (uint64_t)t->steps, t->recipe.optimiser.lr),
+        .lambda_s = t->recipe.loss.lambda_s,
+        .lambda_o = t->recipe.loss.lambda_o,
     };
     enum status status = STATUS_OK;
     GOTRY(take_batch(t, &log, x)); // x [B x d]; batch 0 decides scale and b_d

@@ -26,12 +26,13 @@ struct step_log {
     double l1, l0;      // mean_b |f_b|_1 and |f_b|_0
     double pairs;       // unordered pairs with c_ij > theta; 0 when the term was not computed
     double alpha, theta;
-    double grad_norm; // of all parameters, before clipping
-    double lr;        // of this step
-    double spread;    // sum_b |x_b - mean x|^2, of the scaled x
-    double fvu;       // sum_b |x_b - xhat_b|^2 / spread
-    double least;     // batchtopk: the least value kept; else 0
-    uint64_t dead;    // latents silent for dead_after tokens, this batch counted
+    double grad_norm;          // of all parameters, before clipping
+    double lr;                 // of this step
+    double lambda_s, lambda_o; // as train_set may have changed them
+    double spread;             // sum_b |x_b - mean x|^2, of the scaled x
+    double fvu;                // sum_b |x_b - xhat_b|^2 / spread
+    double least;              // batchtopk: the least value kept; else 0
+    uint64_t dead;             // latents silent for dead_after tokens, this batch counted
     bool competing;
     bool listed;        // decode and gradients went along lists
     bool rivals_listed; // the competition term too

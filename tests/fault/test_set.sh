@@ -29,6 +29,7 @@ check "the rate is what it was until step 60, and the new one from it" \
   [ "$(value_at gold 60) $(value_at gold 61)" = "0.001 0.0003" ]
 says() { jq -c '.metadata.osae | [.lambda_s, .lambda_o]' "$work/runs/$1/checkpoints/step-$(printf %012d "$2")/cfg.json"; } # NAME STEP
 check "a checkpoint says what it was trained with" [ "$(says gold 50) $(says gold 100) $(says gold 200)" = "[0.5,0.01] [0.9,0.01] [0.9,0.05]" ]
+check "so does the report" grep -q 'lambda_s 0.5 (then 0.9), lambda_o 0.01 (then 0.05), lambda_t' <("$bin/osae" report "$work/runs/gold")
 again() { # NAME WHAT: it comes to its end, with those bits and each change once
   (train "$1")
   check "$2: the same bits" same "$1" gold || { digest "$1" $steps; digest gold $steps; }
