@@ -12,11 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { PROMPT_MOST = 64 << 10 };
+
 struct given {
     char path[PATH_BYTES]; // of state.json
     json_t *state;
     struct letters letters; // all its words are test words that were asked again
     json_t **words;         // [asked], borrowed from the state
+    float *probe;           // [26 x d], then [26]: as it was read
     struct absorbing_choice mains[LETTERS];
     struct absorbed_word *got; // [asked]
 };
@@ -164,7 +167,7 @@ read_probe(struct given *g, const char *folder)
     struct safetensors *file;
     const struct tensor *weight, *bias;
     char path[PATH_BYTES];
-    float *all = calloc(LETTERS * (l->width + 1), sizeof *all), *biases = NULL;
+    float *all = g->probe = calloc(LETTERS * (l->width + 1), sizeof *all), *biases = NULL;
     l->weights = calloc(l->classes * l->width, sizeof *l->weights);
     l->bias = calloc(l->classes, sizeof *l->bias);
     enum status status = all && l->weights && l->bias
@@ -172,10 +175,7 @@ read_probe(struct given *g, const char *folder)
                              : FAIL(CREATE, "%s: no memory for a probe", folder);
     if (status == STATUS_OK)
         status = safetensors_open(&file, path);
-    if (status != STATUS_OK) {
-        free(all);
-        return status;
-    }
+    TRY(status);
     biases = all + LETTERS * l->width;
     GOTRY(safetensors_need(&weight, file, "probe.weight", 2, shape));
     GOTRY(safetensors_need(&bias, file, "probe.bias", 1, shape));
@@ -191,11 +191,24 @@ read_probe(struct given *g, const char *folder)
     }
 done:
     safetensors_close(&file);
-    free(all);
     return status;
 }
 
 // ---------------------------------------------------------------- all of it
+
+// Says of which word it is: FAIL's words, with the place in front.
+static enum status
+misfit(const struct given *g, size_t i, enum status status)
+{
+    const struct letters *l = &g->letters;
+    size_t c = l->label[i];
+    char words[256];
+    snprintf(words, sizeof words, "%s", status_words());
+    if (status != STATUS_CONFIG)
+        return status;
+    return FAIL(CONFIG, "%s: absorption.%c.words[%zu].prompt: %s", g->path, 'a' + l->letter[c],
+                i - l->start[c], words);
+}
 
 static enum status
 read_prompts(struct given *g, struct model *model, const struct tokenizer *tokenizer,
@@ -212,8 +225,16 @@ read_prompts(struct given *g, struct model *model, const struct tokenizer *token
     GOTRY(tokenizer_cache_new(&cache, tokenizer));
     for (size_t i = 0; i < l->asked; i++) {
         const json_t *prompt = json_object_get(g->words[i], "prompt");
-        GOTRY(spelling_place(&one, &place, tokenizer, cache, l->plan.bos, &l->split[i],
-                             json_string_value(prompt), json_string_length(prompt)));
+        size_t bytes = json_string_length(prompt);
+        status = bytes <= PROMPT_MOST
+                     ? spelling_place(&one, &place, tokenizer, cache, l->plan.bos, &l->split[i],
+                                      json_string_value(prompt), bytes)
+                     : FAIL(CONFIG, "a prompt of %zu bytes, wanted at most %d", bytes, PROMPT_MOST);
+        if (status == STATUS_OK && place >= l->plan.context)
+            status = FAIL(CONFIG, "%zu tokens up to the word, and model.context is %zu", place + 1,
+                          l->plan.context);
+        if (status != STATUS_OK)
+            GOTRY(misfit(g, i, status));
         at[i] = (uint32_t)place;
         GOTRY(token_list_append(&all, one.ids, one.count));
     }
@@ -258,6 +279,7 @@ given_close(struct given **given)
     letters_close(&g->letters);
     json_decref(g->state);
     free(g->words);
+    free(g->probe);
     free(g->got);
     free(g);
     *given = NULL;
@@ -282,7 +304,6 @@ compare(struct given_agreement *out, const struct given *g)
         if (apart <= out->fraction)
             continue;
         out->fraction = apart;
-        out->letter = (char)('a' + l->split[i].letter);
         snprintf(out->word, sizeof out->word, "%.*s", (int)l->split[i].bytes, l->split[i].at);
     }
 }
@@ -310,5 +331,5 @@ given_write(const char *folder, struct given *g)
     for (size_t i = 0; i < g->letters.asked; i++)
         if (!absorbing_state_word(g->words[i], &g->got[i]))
             return FAIL(CREATE, "%s: no memory", folder);
-    return absorbing_state_save(folder, &g->letters, g->state);
+    return absorbing_state_save(folder, g->probe, g->letters.width, g->state);
 }

@@ -15,7 +15,6 @@ struct given_agreement {
     double fraction;                // the largest difference, 0 without any
     size_t full;                    // words where full differs
     char word[64];                  // the one of the largest difference
-    char letter;                    // and whose it is
 };
 
 // Reads the folder and lets the model read its prompts; of the plan what comes before `profile`,

@@ -10,27 +10,30 @@
 #include <string.h>
 
 static enum status
-write_probe(const char *path, const struct letters *l)
+write_probe(const char *path, const float *probe, size_t d)
+{
+    const struct tensor_out tensors[] = {
+        {.name = "probe.bias",
+         .dtype = DTYPE_F32,
+         .rank = 1,
+         .shape = {LETTERS},
+         .at = probe + LETTERS * d},
+        {.name = "probe.weight", .dtype = DTYPE_F32, .rank = 2, .shape = {LETTERS, d}, .at = probe},
+    };
+    return safetensors_replace(path, tensors, 2, NULL, 0);
+}
+
+// The classes' rows at their letters, zeros for the others; NULL without memory.
+static float *
+probe_of(const struct letters *l)
 {
     size_t d = l->width;
-    float bias[LETTERS] = {0}, *weights = calloc(LETTERS * d, sizeof *weights);
-    if (!weights)
-        return FAIL(CREATE, "%s: no memory", path);
-    for (size_t c = 0; c < l->classes; c++) {
-        memcpy(weights + l->letter[c] * d, l->weights + c * d, d * sizeof *weights);
-        bias[l->letter[c]] = l->bias[c];
+    float *probe = calloc(LETTERS * (d + 1), sizeof *probe);
+    for (size_t c = 0; probe && c < l->classes; c++) {
+        memcpy(probe + l->letter[c] * d, l->weights + c * d, d * sizeof *probe);
+        probe[LETTERS * d + l->letter[c]] = l->bias[c];
     }
-    const struct tensor_out tensors[] = {
-        {.name = "probe.bias", .dtype = DTYPE_F32, .rank = 1, .shape = {LETTERS}, .at = bias},
-        {.name = "probe.weight",
-         .dtype = DTYPE_F32,
-         .rank = 2,
-         .shape = {LETTERS, d},
-         .at = weights},
-    };
-    enum status status = safetensors_replace(path, tensors, 2, NULL, 0);
-    free(weights);
-    return status;
+    return probe;
 }
 
 // ---------------------------------------------------------------- state.json
@@ -143,13 +146,13 @@ state_json(bool *fine, struct text_list *text, const struct letters *l,
 }
 
 enum status
-absorbing_state_save(const char *folder, const struct letters *letters, const json_t *state)
+absorbing_state_save(const char *folder, const float *probe, size_t width, const json_t *state)
 {
-    char probe[PATH_BYTES], path[PATH_BYTES];
-    TRY(path_join(probe, folder, "probe.safetensors"));
+    char weights[PATH_BYTES], path[PATH_BYTES];
+    TRY(path_join(weights, folder, "probe.safetensors"));
     TRY(path_join(path, folder, "state.json"));
     TRY(path_make(folder, 0777));
-    TRY(write_probe(probe, letters));
+    TRY(write_probe(weights, probe, width));
     char *whole = json_dumps(state, JSON_INDENT(1) | JSON_REAL_PRECISION(10));
     enum status status =
         whole ? file_replace(path, whole, strlen(whole)) : FAIL(CREATE, "%s: no memory", path);
@@ -164,8 +167,11 @@ absorbing_state_write(const char *folder, const struct letters *letters,
     struct text_list text = {0};
     bool fine = true;
     json_t *state = state_json(&fine, &text, letters, absorption, words);
-    enum status status = state && fine ? absorbing_state_save(folder, letters, state)
-                                       : FAIL(CREATE, "%s: no memory", folder);
+    float *probe = probe_of(letters);
+    enum status status = state && fine && probe
+                             ? absorbing_state_save(folder, probe, letters->width, state)
+                             : FAIL(CREATE, "%s: no memory", folder);
+    free(probe);
     json_decref(state);
     text_list_release(&text);
     return status;

@@ -21,9 +21,9 @@ CHECKED enum status absorbing_state_write(const char *folder, const struct lette
                                           const struct absorbed_word *words);
 
 // The parts of it, for a state that was read (absorbing_given.h). A word's scores into its object,
-// false without memory; and the folder from a whole state, an object.
+// false without memory; and the folder from the probe, [26 x d] and then [26], and a whole state.
 bool absorbing_state_word(json_t *object, const struct absorbed_word *word);
-CHECKED enum status absorbing_state_save(const char *folder, const struct letters *letters,
+CHECKED enum status absorbing_state_save(const char *folder, const float *probe, size_t width,
                                          const json_t *state);
 
 #endif

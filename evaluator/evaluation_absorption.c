@@ -144,10 +144,10 @@ run_given(struct absorption_state *a, struct saelens *sae, struct absorption_fil
     named_real(finding->values, "fraction_difference", to.fractions ? to.fraction : UNDEFINED);
     named_real(finding->values, "full_differences", to.fulls ? (double)to.full : UNDEFINED);
     say(SAY_INFO,
-        "absorption: %s: %zu words; of %zu fractions the farthest differs by %.2g%s%s, of %zu full "
-        "ones %zu differ",
-        folder, to.words, to.fractions, to.fraction, to.word[0] ? " at" : "", to.word, to.fulls,
-        to.full);
+        "absorption: %s: %zu words; of %zu fractions the farthest differs by %.2g%s%s%s, of %zu "
+        "full ones %zu differ",
+        folder, to.words, to.fractions, to.fraction, to.word[0] ? " ('" : "", to.word,
+        to.word[0] ? "')" : "", to.fulls, to.full);
     return STATUS_OK;
 }
 

@@ -193,7 +193,8 @@ key_of(struct follow *f, size_t kind)
                                 .run = subject->run,
                                 .step = subject->step,
                                 .mh = subject->mh,
-                                .spec = evaluations[kind]->spec(f->rows[kind])};
+                                .spec = evaluations[kind]->spec(f->rows[kind]),
+                                .ck = subject->ck};
 }
 
 static enum status

@@ -1,9 +1,11 @@
 // RUN/eval: result files of every kind that a report shows.
 #include "front/report_run.h"
 #include "front/report_table.h"
+#include "lib/store/checkpoint.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 enum { RESULTS_MOST = 4096 };
@@ -81,6 +83,25 @@ add_absorption(struct report_run *run, const char *path, uint64_t step)
 }
 
 // Only the newest step's is kept, and of that the newest.
+static int
+by_step(const struct saebench_head *x, const struct saebench_head *y)
+{
+    if (x->step != y->step)
+        return x->step < y->step ? -1 : 1;
+    uint32_t a = checkpoint_incarnation(x->ck), b = checkpoint_incarnation(y->ck);
+    if (a != b)
+        return a < b ? -1 : 1;
+    return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
+}
+
+// Was its checkpoint replaced by one of the same step, which has the next result?
+static bool
+is_replaced(const struct saebench_head *head, const struct saebench_head *next)
+{
+    return head->step == next->step &&
+           checkpoint_incarnation(head->ck) < checkpoint_incarnation(next->ck);
+}
+
 static enum status
 add_probing(struct report_run *run, const char *path, uint64_t step)
 {
@@ -95,8 +116,7 @@ add_probing(struct report_run *run, const char *path, uint64_t step)
     file->head.step = step;
     bool shared = run->config && run->config->set.eval.out[0];
     const struct probing_file *had = run->probing;
-    bool older = had && (step < had->head.step ||
-                         (step == had->head.step && file->head.created_ms < had->head.created_ms));
+    bool older = had && by_step(&file->head, &had->head) < 0;
     if (older || (shared && strcmp(file->head.run, run->name) != 0)) {
         probing_file_release(file);
         free(file);
@@ -162,14 +182,6 @@ read_results(struct report_run *run, const char *kind)
 }
 
 static int
-by_step(const struct saebench_head *x, const struct saebench_head *y)
-{
-    if (x->step != y->step)
-        return x->step < y->step ? -1 : 1;
-    return (x->created_ms > y->created_ms) - (x->created_ms < y->created_ms);
-}
-
-static int
 by_score_step(const void *a, const void *b)
 {
     return by_step(&((const struct report_score *)a)->file.head,
@@ -183,6 +195,22 @@ by_absorption_step(const void *a, const void *b)
                    &((const struct absorption_file *)b)->head);
 }
 
+// In order, results of replaced checkpoints stand before their successors': they go. How many stay.
+static size_t
+leave_replaced(void *results, size_t count, size_t bytes, size_t head)
+{
+    char *all = results;
+    size_t left = count;
+    for (size_t i = count; i-- > 0;) {
+        const void *mine = all + i * bytes + head, *next = all + left * bytes + head;
+        if (left == count || !is_replaced(mine, next))
+            memmove(all + --left * bytes, all + i * bytes, bytes);
+    }
+    if (left > 0)
+        memmove(all, all + left * bytes, (count - left) * bytes);
+    return count - left;
+}
+
 enum status
 report_results_read(struct report_run *run)
 {
@@ -194,5 +222,10 @@ report_results_read(struct report_run *run)
     if (run->absorption_count)
         qsort(run->absorptions, run->absorption_count, sizeof *run->absorptions,
               by_absorption_step);
+    run->score_count = leave_replaced(run->scores, run->score_count, sizeof *run->scores,
+                                      offsetof(struct report_score, file.head));
+    run->absorption_count =
+        leave_replaced(run->absorptions, run->absorption_count, sizeof *run->absorptions,
+                       offsetof(struct absorption_file, head));
     return STATUS_OK;
 }

@@ -5,6 +5,7 @@
 #include "lib/base/tick.h"
 #include "proto/caller.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <poll.h>
@@ -238,8 +239,9 @@ read_change(struct named *args, const char *text, const char *at)
     named_real(args, "v", value);
     if (!at)
         return STATUS_OK;
+    errno = 0;
     long long step = strtoll(at, &end, 10);
-    if (end == at || *end || step < 0)
+    if (end == at || *end || step < 0 || errno)
         return FAIL(USAGE, "osae set: --at %.40s: wanted a step, 0 or more", at);
     named_whole(args, "at", step);
     return STATUS_OK;
@@ -276,6 +278,13 @@ set_command(int argc, char *const *argv)
     const struct target trainer = {"trainer", config->set.trainer.ctl,
                                    config->set.net.backoff_cap_ms};
     enum status status = ask(&trainer, "set", &args, STEP_MS, &reply);
+    char words[256];
+    snprintf(words, sizeof words, "%s", status_words());
+    if (status == STATUS_UNREACHABLE) // it may have heard us
+        status = FAIL(UNREACHABLE,
+                      "%s; `osae report`, or the run's journal, says whether it was "
+                      "changed all the same",
+                      words);
     for (uint32_t v = 0; status == STATUS_OK && v < reply.data.count; v++)
         print_value(&reply.data, &reply.data.at[v]);
     config_free(&config);

@@ -1,5 +1,7 @@
 #include "trainer/changes.h"
 
+#include "config/settings.h"
+
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -19,13 +21,18 @@ struct changes {
 };
 
 enum status
-change_key(enum hot *out, const char *key)
+change_check(enum hot *out, const char *key, double value)
 {
-    for (size_t i = 0; i < HOT_KEYS; i++)
-        if (strcmp(key, hot_names[i]) == 0) {
-            *out = (enum hot)i;
-            return STATUS_OK;
-        }
+    for (size_t i = 0; i < HOT_KEYS; i++) {
+        if (strcmp(key, hot_names[i]) != 0)
+            continue;
+        const struct field *row = settings_row(key);
+        *out = (enum hot)i;
+        if (!(value >= row->low && value <= row->high))
+            return FAIL(CONFIG, "%s is %g, wanted a number from %g to %g", key, value, row->low,
+                        row->high);
+        return STATUS_OK;
+    }
     return FAIL(CONFIG, "%.60s cannot be changed while training, only %s, %s and %s", key,
                 hot_names[HOT_LR], hot_names[HOT_LAMBDA_S], hot_names[HOT_LAMBDA_O]);
 }
@@ -41,8 +48,8 @@ read_one(struct changes *changes, const json_t *record)
         !hex128_parse(&change->id, id) || !key || !json_is_number(value) || !json_is_integer(at) ||
         json_integer_value(at) < 0)
         return FAIL(CONFIG, "the journal has a change of settings that this version cannot read");
-    TRY(change_key(&change->key, key));
     change->value = json_number_value(value);
+    TRY(change_check(&change->key, key, change->value));
     change->at = (uint64_t)json_integer_value(at);
     changes->count++;
     return STATUS_OK;
@@ -108,6 +115,16 @@ changes_add(struct changes *changes, const struct change *change)
                        hot_names[change->key], "v", change->value, "at", (json_int_t)change->at));
     changes->at[changes->count++] = *change;
     return STATUS_OK;
+}
+
+uint64_t
+changes_after(const struct changes *changes, uint64_t step)
+{
+    uint64_t first = UINT64_MAX;
+    for (size_t i = 0; i < changes->count; i++)
+        if (changes->at[i].at > step && changes->at[i].at < first)
+            first = changes->at[i].at;
+    return first;
 }
 
 bool

@@ -33,12 +33,14 @@ struct changes;
 CHECKED enum status changes_new(struct changes **out, struct journal *journal);
 void changes_free(struct changes **changes);
 
-// CONFIG, with the list of those that can be, if the key cannot be changed.
-CHECKED enum status change_key(enum hot *out, const char *key);
+// CONFIG, with the list of those that can be, if the key cannot be changed; or out of its range.
+CHECKED enum status change_check(enum hot *out, const char *key, double value);
 const struct change *changes_find(const struct changes *changes, struct hash128 id); // or NULL
 // Durable, and in the list, or neither: IO, CREATE; CONFIG beyond CHANGES_MOST.
 CHECKED enum status changes_add(struct changes *changes, const struct change *change);
 
+// The first step after this one with another change; UINT64_MAX: none.
+uint64_t changes_after(const struct changes *changes, uint64_t step);
 // What holds at a step, over what holds without changes. True: something was changed by then.
 bool changes_at(double values[HOT_KEYS], const struct changes *changes, uint64_t step);
 

@@ -382,7 +382,7 @@ take_set(struct trainer *t, const struct request *request)
     uint64_t asked = 0;
     if (t->ended)
         control_refuse(t->control, request->ticket, REFUSAL_STATE, "training has ended");
-    else if (change_key(&change.key, named_get_words(args, "k", "")) != STATUS_OK)
+    else if (change_check(&change.key, named_get_words(args, "k", ""), change.value) != STATUS_OK)
         control_refuse(t->control, request->ticket, REFUSAL_ARG, "%.200s", status_words());
     else if (!(asked = training_ask_change(t->training, &change)))
         control_refuse(t->control, request->ticket, REFUSAL_BUSY, "too many changes at one time");

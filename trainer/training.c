@@ -251,6 +251,10 @@ build(struct training *t)
                         runfolder_path(t->set.run));
         say(SAY_INFO, "going on from step %" PRIu64, t->place.next);
     }
+    // What is to come must fit too: else it would be found out at its step.
+    for (uint64_t at = changes_after(t->set.changes, t->place.next > 0 ? t->place.next - 1 : 0);
+         at < set->trainer.steps; at = changes_after(t->set.changes, at))
+        TRY(heat(t, at, NULL));
     TRY(heat_as_it_is(t));
     const struct recipe *now = train_recipe(t->train);
     if (t->heated)

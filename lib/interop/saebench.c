@@ -1,5 +1,7 @@
 #include "lib/interop/saebench_inside.h"
 
+#include "lib/store/checkpoint.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -268,14 +270,6 @@ name_of(char out[PATH_BYTES], size_t i, const char *folder, const struct saebenc
     return name_in(out, folder, head->run, head->step, suffix[i]);
 }
 
-// Of "run/step-incarnation"; 0 for names of other kinds.
-static unsigned long
-incarnation_of(const char *ck)
-{
-    const char *dash = strrchr(ck, '-');
-    return dash && strchr(ck, '/') ? strtoul(dash + 1, NULL, 10) : 0;
-}
-
 // What a file of that name holds, beside what is asked for. Nothing when it is missing or damaged.
 enum held { HELD_NOTHING, HELD_OLDER, HELD_NEWER, HELD_OTHER_SPEC, HELD_IT };
 
@@ -289,7 +283,8 @@ look(const char *path, const struct saebench_head *asked)
     saebench_close(&tree);
     if (head.mh == asked->mh)
         return hash128_same(head.spec, asked->spec) ? HELD_IT : HELD_OTHER_SPEC;
-    return incarnation_of(head.ck) > incarnation_of(asked->ck) ? HELD_NEWER : HELD_OLDER;
+    return checkpoint_incarnation(head.ck) > checkpoint_incarnation(asked->ck) ? HELD_NEWER
+                                                                               : HELD_OLDER;
 }
 
 enum status

@@ -59,7 +59,7 @@ train_set(struct train *t, double lr, double lambda_s, double lambda_o)
     if (lambda_o > 0 && !(t->recipe.loss.lambda_o > 0) &&
         t->recipe.competition.gradient == GRADIENT_THROUGH && t->spare.rows == 0)
         return FAIL(CONFIG,
-                    "set: loss.lambda_o is %g, but the run began with 0 and took no memory "
+                    "set: loss.lambda_o is %g, but the settings have 0, and so no memory was taken "
                     "for competition.gradient through",
                     lambda_o);
     t->recipe = next;

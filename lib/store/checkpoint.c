@@ -14,6 +14,13 @@
 
 enum { STEP_DIGITS = 12, PIECE = 4 << 20 };
 
+uint32_t
+checkpoint_incarnation(const char *ck)
+{
+    const char *slash = strchr(ck, '/'), *dash = slash ? strrchr(slash, '-') : NULL;
+    return dash ? (uint32_t)strtoul(dash + 1, NULL, 10) : 0;
+}
+
 enum status
 checkpoint_path(char out[PATH_BYTES], const char *checkpoints, uint64_t step)
 {

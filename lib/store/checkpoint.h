@@ -116,6 +116,10 @@ struct checkpoint_list {
 CHECKED enum status checkpoint_list(struct checkpoint_list *out, const char *checkpoints);
 void checkpoint_list_release(struct checkpoint_list *list);
 
+// The incarnation in "run/step-incarnation", which is what a checkpoint is called; 0 in other names.
+// Of one step there are two when the first was damaged, and the step written again by a later life.
+uint32_t checkpoint_incarnation(const char *ck);
+
 // RUN/checkpoints/step-<12 digits>; the step must be below 10^12 (asserted).
 CHECKED enum status checkpoint_path(char out[PATH_BYTES], const char *checkpoints, uint64_t step);
 

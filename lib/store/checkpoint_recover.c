@@ -57,11 +57,12 @@ checkpoint_quarantine(struct runfolder *run, const char *path, uint64_t step, co
                           (json_int_t)step, "flaw", flaw);
 }
 
-// Does the journal know of a checkpoint that was made since the last start from scratch?
+// Does the journal know of a checkpoint that was made since the last start from scratch? Of
+// anything else that would be taken up again?
 static enum status
-journal_knows(bool *out, struct journal *journal)
+journal_knows(bool *checkpoint, bool *more, struct journal *journal)
 {
-    *out = false;
+    *checkpoint = *more = false;
     json_t *record;
     for (size_t at = 0;;) {
         TRY(journal_next(&record, journal, &at));
@@ -69,9 +70,11 @@ journal_knows(bool *out, struct journal *journal)
             return STATUS_OK;
         const char *type = json_string_value(json_object_get(record, "type"));
         if (strcmp(type, "checkpoint") == 0)
-            *out = true;
+            *checkpoint = true;
+        if (strcmp(type, "set") == 0)
+            *more = true;
         if (strcmp(type, "abandoned") == 0)
-            *out = false;
+            *checkpoint = *more = false;
         json_decref(record);
     }
 }
@@ -113,12 +116,12 @@ checkpoint_recover(struct checkpoint_found *out, struct runfolder *run, bool fro
     struct checkpoint_list list;
     TRY(checkpoint_list(&list, runfolder_checkpoints(run)));
     enum status status = STATUS_OK;
-    bool known;
-    GOTRY(journal_knows(&known, runfolder_journal(run)));
+    bool known, more;
+    GOTRY(journal_knows(&known, &more, runfolder_journal(run)));
     known = known || list.count > 0 || list.quarantined > 0;
     size_t unreadable = 0;
     if (from_scratch) {
-        if (known)
+        if (known || more)
             GOTRY(abandon(run));
         goto done;
     }

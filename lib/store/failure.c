@@ -1,5 +1,8 @@
 #include "lib/store/failure.h"
 
+#include "lib/store/checkpoint.h"
+
+#include <dirent.h>
 #include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
@@ -37,8 +40,8 @@ static enum status
 write_record(const char *results, const struct failure *failure, const char *end)
 {
     char path[PATH_BYTES], folder[PATH_BYTES], mh[17], spec[33], created[32] = "";
-    const struct failure_key key = {results,       failure->kind, failure->run,
-                                    failure->step, failure->mh,   failure->spec};
+    const struct failure_key key = {results,     failure->kind, failure->run, failure->step,
+                                    failure->mh, failure->spec, NULL};
     TRY(path_of(path, &key, end));
     TRY(path_join(folder, results, failure->kind));
     TRY(path_make(folder, 0700));
@@ -148,12 +151,39 @@ take_away(const char *path)
     return STATUS_OK;
 }
 
+// Is this the record of an older checkpoint of the step, failed or begun?
+static bool
+is_older(struct failure *record, const char *path, const struct failure_key *key)
+{
+    return failure_read(record, path) == STATUS_OK && record->step == key->step &&
+           strcmp(record->run, key->run) == 0 && hash128_same(record->spec, key->spec) &&
+           checkpoint_incarnation(record->ck) < checkpoint_incarnation(key->ck);
+}
+
 enum status
 failure_clear(const struct failure_key *key)
 {
-    char path[PATH_BYTES];
+    char path[PATH_BYTES], folder[PATH_BYTES];
     TRY(path_of(path, key, ending));
-    return take_away(path);
+    TRY(take_away(path));
+    TRY(path_join(folder, key->results, key->kind));
+    // The names of one step and specification begin alike.
+    size_t alike = (size_t)(strrchr(path, '/') + 1 - path);
+    const char *mh = strstr(path + alike, "_mh-");
+    char begins[PATH_BYTES];
+    snprintf(begins, sizeof begins, "%.*s", (int)(mh - path - (ptrdiff_t)alike), path + alike);
+    struct failure *record = malloc(sizeof *record);
+    DIR *entries = key->ck && record ? opendir(folder) : NULL;
+    enum status status = STATUS_OK;
+    for (const struct dirent *entry; entries && (entry = readdir(entries));)
+        if (strncmp(entry->d_name, begins, strlen(begins)) == 0 && strstr(entry->d_name, "_mh-") &&
+            path_join(path, folder, entry->d_name) == STATUS_OK && is_older(record, path, key) &&
+            status == STATUS_OK)
+            status = take_away(path);
+    if (entries)
+        closedir(entries);
+    free(record);
+    return status;
 }
 
 enum status

@@ -30,13 +30,14 @@ struct failure_key {
     const char *kind, *run;
     uint64_t step, mh;
     struct hash128 spec;
+    const char *ck; // "run/step-incarnation", for failure_clear; else NULL
 };
 
 // Makes results/KIND, replaces the record of the same key.
 CHECKED enum status failure_write(const char *results, const struct failure *failure);
 // The record, if there is a sound one.
 CHECKED enum status failure_find(bool *found, struct failure *out, const struct failure_key *key);
-// A result came after all.
+// A result came after all: takes the record away, and those of older checkpoints of the step.
 CHECKED enum status failure_clear(const struct failure_key *key);
 
 // An attempt begins, number `attempts` (`reason`: who makes it). It is on disk when this returns.

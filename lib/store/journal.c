@@ -375,6 +375,10 @@ append_locked(struct journal *j, const char *type, json_t *fields)
         keep(j, line, bytes);
         j->next++;
     } else {
+        // What was refused should not come to life in another process: its bytes are taken back, if
+        // the disk lets us. This process writes a new file with the next line anyway.
+        if (ftruncate(j->fd, (off_t)j->bytes) != 0)
+            say(SAY_WARN, "%s: cannot take back a line that failed: %s", j->path, strerror(errno));
         j->suspect = true;
     }
 done:

@@ -228,7 +228,7 @@ what_a_dead_trainer_left_gets_a_result_or_a_recorded_failure(void **state)
         bool found;
         fine(checkpoint_path(folder, checkpoints, 10 + flaw));
         fine(manifest_read(manifest, &mh, folder));
-        struct failure_key key = {eval, "core", "gone", 10 + flaw, mh, file->head.spec};
+        struct failure_key key = {eval, "core", "gone", 10 + flaw, mh, file->head.spec, NULL};
         fine(failure_find(&found, failure, &key));
         assert_true(found);
         assert_int_equal(failure->attempts, 2);
@@ -444,7 +444,7 @@ a_checkpoint_that_kills_its_evaluator_is_given_up_and_the_next_one_evaluated(voi
     fine(path_join(path, root, "runs/gone/checkpoints"));
     fine(checkpoint_path(folder, path, 11));
     fine(manifest_read(manifest, &mh, folder));
-    struct failure_key key = {eval, "core", "gone", 11, mh, file->head.spec};
+    struct failure_key key = {eval, "core", "gone", 11, mh, file->head.spec, NULL};
     fine(failure_find(&found, failure, &key));
     assert_true(found);
     assert_int_equal(failure->attempts, 2);

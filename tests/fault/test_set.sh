@@ -59,6 +59,18 @@ for place in journal.write journal.sync; do
   check "$place: each change is said once" [ "$(changed "$name")" = 3 ]
 done
 
+# Changed, killed before its first checkpoint, and begun anew.
+life young; change_all young; killed
+"$bin/osae-trainer" "$work/run.yaml" --from-scratch --set run.name=young --set trainer.steps=$steps --set ckpt.every_steps=50 --set "trainer.producers=$producers" \
+  --set ${kind[orth]} >>"$work/young.log" 2>&1
+check "a run begun anew before its first checkpoint has no changes" same young plain
+# A change that could not be written is none, in the next life too.
+OSAE_FAULT=journal.sync:2 life sick
+check "a journal that cannot be written refuses a change" bash -c "! '$bin/osae' set '$work/run.yaml' optimiser.lr=3e-4 --at 60 --set run.name=sick >'$work/answer' 2>&1 && grep -q 'cannot sync' '$work/answer'"
+killed
+(train sick)
+check "and the next life does not know it" same sick plain
+
 # What cannot be.
 life wrong; go_on wrong
 refused() { # WHAT CODE WORDS ARGUMENTS...
@@ -71,7 +83,7 @@ await 20 beyond wrong 20
 refused "another setting" 78 'sae.latents cannot be changed while training, only optimiser.lr, loss.lambda_s and loss.lambda_o' sae.latents=7
 refused "a step that is over" 78 'step 3 is over: the next one is' optimiser.lr=1e-4 --at 3
 refused "a step beyond the last" 78 'step 200 is beyond the last one, 199' optimiser.lr=1e-4 --at 200
-refused "a value out of range" 78 'optimiser.lr is -1, wanted a number from 0 to 1000' optimiser.lr=-1
+refused "a value out of range" 78 'optimiser.lr is -1, wanted a number from 0 to 10' optimiser.lr=-1
 refused "not a number" 64 'wanted KEY=VALUE' optimiser.lr=fast
 refused "no step" 64 'wanted a step' optimiser.lr=1 --at soon
 check "nothing of it is in the journal" [ "$(changed wrong)" = 0 ]

@@ -100,12 +100,13 @@ write_checkpoints(const char *run, const uint64_t *steps, size_t count)
     free(text);
 }
 
+// By the checkpoint of that step of a life of the trainer.
 static inline void
-write_score(const char *run, uint64_t step, double better)
+write_score_of(const char *run, uint64_t step, unsigned life, double better)
 {
     char folder[PATH_BYTES], path[PATH_BYTES];
     struct core_file file = {.head = {.step = step,
-                                      .mh = step,
+                                      .mh = 1000 * life + step,
                                       .spec = {1, 2},
                                       .latents = LATENTS,
                                       .width = WIDTH,
@@ -126,6 +127,7 @@ write_score(const char *run, uint64_t step, double better)
     file.core.tokens_ce = 20320;
     file.core.tokens_variance = 65024;
     snprintf(file.head.run, sizeof file.head.run, "%s", run);
+    snprintf(file.head.ck, sizeof file.head.ck, "%s/%llu-%u", run, (unsigned long long)step, life);
     snprintf(file.head.model_name, sizeof file.head.model_name, "tiny");
     snprintf(file.dataset, sizeof file.dataset, "held\033out.jsonl"); // an escape sequence
     snprintf(file.head.hook_name, sizeof file.head.hook_name, "model.layers.3");
@@ -135,6 +137,12 @@ write_score(const char *run, uint64_t step, double better)
     assert_int_equal(path_join(folder, scratch_path(run), "eval/core"), STATUS_OK);
     assert_int_equal(saebench_path(path, folder, &file.head), STATUS_OK);
     assert_int_equal(saebench_core_write(path, &file, NULL), STATUS_OK);
+}
+
+static inline void
+write_score(const char *run, uint64_t step, double better)
+{
+    write_score_of(run, step, 1, better);
 }
 
 static inline void

@@ -58,9 +58,33 @@ what_was_given_up_is_told_with_its_reason(void **unused)
     assert_non_null(strstr(text, "<li>step 60, absorption: no &lt;usable&gt; words (3 attempts"));
     free(text);
     // A result came after all.
-    const struct failure_key key = {eval,         "absorption", "given-up", 60, failure.mh,
-                                    failure.spec};
+    const struct failure_key key = {eval,       "absorption", "given-up", 60,
+                                    failure.mh, failure.spec, NULL};
     assert_int_equal(failure_clear(&key), STATUS_OK);
+    text = told(TABLE_MARKDOWN);
+    assert_string_equal(text, "");
+    free(text);
+    // One of a checkpoint that a later life replaced goes with its successor's result, not before.
+    snprintf(failure.run, sizeof failure.run, "given-up");
+    failure.step = 60;
+    for (unsigned life = 9; life < 12; life++) {
+        snprintf(failure.ck, sizeof failure.ck, "given-up/60-%u", life);
+        failure.mh = life;
+        assert_int_equal(failure_write(eval, &failure), STATUS_OK);
+    }
+    const struct failure_key tenth = {eval, "absorption", "given-up",      60,
+                                      10,   failure.spec, "given-up/60-10"};
+    bool found[3];
+    assert_int_equal(failure_clear(&tenth), STATUS_OK);
+    for (unsigned life = 9; life < 12; life++) {
+        struct failure_key one = tenth;
+        one.mh = life;
+        assert_int_equal(failure_find(&found[life - 9], &failure, &one), STATUS_OK);
+        assert_true(found[life - 9] == (life > 10));
+    }
+    const struct failure_key last = {eval, "absorption", "given-up",      60,
+                                     12,   failure.spec, "given-up/60-12"};
+    assert_int_equal(failure_clear(&last), STATUS_OK);
     text = told(TABLE_MARKDOWN);
     assert_string_equal(text, "");
     free(text);

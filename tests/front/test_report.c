@@ -185,6 +185,22 @@ absorption_letter_by_letter(void **unused)
     says("| a | 0.900 | 40 | 10 | 25.0 % | 0.500 | 2 | 0.750 | 17, 4000 |");
 }
 
+// Damaged, written again by the next life, and the first one's result came last.
+static void
+a_replaced_checkpoint_is_not_told(void **unused)
+{
+    (void)unused;
+    write_config("replaced", NULL, 0);
+    write_score_of("replaced", 60, 9, 0.02);
+    write_score_of("replaced", 60, 10, 0.03);
+    write_score_of("replaced", 60, 9, 0.04);
+    write_score_of("replaced", 60, 2, 0.05);
+    assert_int_equal(osae("report replaced"), 0);
+    assert_string_equal(complained, "");
+    says("\n  60  0.9300  3.250");
+    assert_int_equal(count_of(said, "\n  60  "), 1);
+}
+
 static void
 tables_stand_beside_the_papers(void **unused)
 {
@@ -249,6 +265,7 @@ main(void)
         cmocka_unit_test(what_is_missing_or_damaged_is_one_line),
         cmocka_unit_test(settings_alone_decide_the_row),
         cmocka_unit_test(absorption_letter_by_letter),
+        cmocka_unit_test(a_replaced_checkpoint_is_not_told),
         cmocka_unit_test(tables_stand_beside_the_papers),
     };
     return cmocka_run_group_tests(tests, typed_start, typed_finish);

@@ -2,9 +2,11 @@
 // Invariants: C2 D5
 #include "trainer/changes.h"
 
+#include "config/settings.h"
 #include "lib/base/fault.h"
 #include "lib/base/file.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -151,13 +153,23 @@ what_cannot_be_changed_is_said(void **unused)
 {
     (void)unused;
     enum hot key;
+    // What the settings call hot is what can be changed.
+    size_t hot = 0;
+    for (size_t i = 0; i < settings_count; i++)
+        if (settings_rows[i].flags & FIELD_HOT)
+            assert_int_equal(change_check(&key, settings_rows[i].name, 0.5), (hot++, STATUS_OK));
+    assert_int_equal(hot, HOT_KEYS);
+    static const double never[] = {-0.1, 10.5, (double)INFINITY, (double)NAN};
+    for (size_t i = 0; i < sizeof never / sizeof never[0]; i++)
+        assert_int_equal(change_check(&key, "optimiser.lr", never[i]), STATUS_CONFIG);
+    assert_non_null(strstr(status_words(), "wanted a number from 0 to 10"));
     for (size_t i = 0; i < HOT_KEYS; i++) {
-        assert_int_equal(change_key(&key, hot_names[i]), STATUS_OK);
+        assert_int_equal(change_check(&key, hot_names[i], 0.5), STATUS_OK);
         assert_int_equal(key, i);
     }
     static const char *const others[] = {"", "sae.latents", "optimiser.l", "optimiser.lr "};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
-        assert_int_equal(change_key(&key, others[i]), STATUS_CONFIG);
+        assert_int_equal(change_check(&key, others[i], 0.5), STATUS_CONFIG);
         assert_non_null(
             strstr(status_words(), "only optimiser.lr, loss.lambda_s and loss.lambda_o"));
     }
