@@ -324,6 +324,43 @@ bad_input_is_one_line(void **unused)
     assert_int_equal(measure(&got, &to, NULL), STATUS_MISSING);
 }
 
+// Bytes of both files changed, cut and repeated: a score, or one line, and no crash.
+static void
+any_bytes_are_survived(void **unused)
+{
+    (void)unused;
+    enum { ROUNDS = 400 };
+    static const char *const names[] = {"state/state.json", "state/probe.safetensors"};
+    struct absorption got;
+    struct given_agreement to;
+    uint64_t dice = 7;
+    size_t scored = 0;
+    json_t *state = state_of_all();
+    for (size_t round = 0; round < ROUNDS; round++) {
+        char path[PATH_BYTES], *bytes;
+        size_t count;
+        write_state(state, PLANTED_WIDTH);
+        in_root(path, names[round % 2]);
+        assert_int_equal(file_read(&bytes, &count, path, 1 << 20), STATUS_OK);
+        size_t head = round % 2 ? 200 : count; // the probe's numbers are only numbers
+        for (size_t changes = 1 + round % 3; changes > 0; changes--) {
+            dice = dice * 6364136223846793005 + 1442695040888963407;
+            size_t at = (dice >> 33) % head;
+            bytes[at] = (char)(dice >> 20);
+            if ((dice >> 13) % 16 == 0)
+                count = head = at + 1; // cut
+        }
+        assert_int_equal(file_replace(path, bytes, count), STATUS_OK);
+        free(bytes);
+        enum status status = measure(&got, &to, NULL);
+        assert_true(status == STATUS_OK || status == STATUS_DAMAGED || status == STATUS_CONFIG);
+        assert_true(status == STATUS_OK || !strchr(status_words(), '\n'));
+        scored += status == STATUS_OK;
+    }
+    assert_in_range(scored, 1, ROUNDS - 100); // most changes are noticed
+    json_decref(state);
+}
+
 int
 main(void)
 {
@@ -331,6 +368,7 @@ main(void)
         cmocka_unit_test(the_truth_is_found_again),
         cmocka_unit_test(what_differs_is_named),
         cmocka_unit_test(bad_input_is_one_line),
+        cmocka_unit_test(any_bytes_are_survived),
     };
     return cmocka_run_group_tests_name("given", tests, set_up, tear_down);
 }
