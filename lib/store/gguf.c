@@ -406,19 +406,16 @@ gguf_tensor_at(const struct gguf *file, size_t i)
     return &file->tensors[i];
 }
 
+static int
+is_named(const void *name, const void *at)
+{
+    return strcmp(name, (*(const struct gguf_tensor *const *)at)->name);
+}
+
 const struct gguf_tensor *
 gguf_find(const struct gguf *file, const char *name)
 {
-    size_t low = 0, high = file->tensor_count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, file->by_name[middle]->name);
-        if (order == 0)
-            return file->by_name[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
+    const struct gguf_tensor **at =
+        bsearch(name, file->by_name, file->tensor_count, sizeof *at, is_named);
+    return at ? *at : NULL;
 }

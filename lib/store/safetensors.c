@@ -248,21 +248,17 @@ safetensors_at(const struct safetensors *file, size_t i)
     return &file->tensors[i];
 }
 
+static int
+is_named(const void *name, const void *at)
+{
+    return strcmp(name, (*(const struct tensor *const *)at)->name);
+}
+
 const struct tensor *
 safetensors_find(const struct safetensors *file, const char *name)
 {
-    size_t low = 0, high = file->count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        int order = strcmp(name, file->by_name[middle]->name);
-        if (order == 0)
-            return file->by_name[middle];
-        if (order < 0)
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    return NULL;
+    const struct tensor **at = bsearch(name, file->by_name, file->count, sizeof *at, is_named);
+    return at ? *at : NULL;
 }
 
 const char *
