@@ -18,7 +18,11 @@ sweep ipc flip "$here" down 201 1 480 150000
 sweep ipc flip "$here" up 1 1 620 400
 sweep ipc flip "$here" down 481 7 620 150000
 sweep ipc flip "$here" down 620 4093 80000 150000
-check "what was damaged was noticed, and asked for again" [ "$(cat "$work"/ipc-flip*.log | grep -c 'arrived damaged, asking again')" -ge 40 ]
+damaged() { cat "$work/$1"-*.log | grep -c 'arrived damaged, asking again'; } # SWEEP
+# Of twenty flips along payloads a few hit the heads between them; how many of the others do depends on who connects when.
+along=$(damaged ipc-flip-down-620-4093)
+check "what was damaged was noticed, and asked for again: $along of 20, and $(damaged ipc-flip-down-201-1), $(damaged ipc-flip-down-481-7)" \
+  [ "$along" -ge 12 ]
 check "and nobody gave up" bash -c "! grep -h 'data.paused' $work/ipc-flip*.log"
 stop $source
 finish
