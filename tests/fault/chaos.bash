@@ -64,6 +64,18 @@ lane() { # SWEEP NUMBER [KEY=VALUE...]
   done
   echo $n >"$work/lives.$me.$lane"
 }
+# Who got the same batch damaged three times in a row stands still, as it should, and goes on when told to.
+declare -A resumed
+tell_the_paused() { # SWEEP
+  local log name times
+  for log in "$work/$1"-*.log; do
+    [ -e "$log" ] || continue
+    name=$(basename "$log" .log) times=$(grep -c 'data.paused' "$log")
+    [ "$times" -gt "${resumed[$name]:-0}" ] || continue
+    resumed[$name]=$times
+    "$bin/osae" resume "$work/run.yaml" --set run.name="$name" >>"$work/resumed" 2>&1
+  done
+}
 # The trainers' connection to PROXY's endpoint is cut, or has a bit flipped, at FIRST, FIRST + STEP ... LAST.
 sweep() { # PROXY cut|flip ENDPOINT up|down FIRST STEP LAST [REST]
   local proxy=$1 me=$1-$2-$4-$5-$6 way=$4 began=$SECONDS hits lives=0 i pids=() code=0 before
@@ -71,14 +83,15 @@ sweep() { # PROXY cut|flip ENDPOINT up|down FIRST STEP LAST [REST]
   hits=$((($7 - $5) / $6 + 1))
   chaos "$1" "$4 $2 $5 $6 $7 ${8:-}"
   for ((i = 1; i <= lanes; i++)); do lane "$me" $i "trainer.producers=[$3]" data.xf=inline & pids+=($!); done
-  struck() { [ "$(counter "$proxy" "$way")" -ge $((before + hits)) ]; }
+  struck() { tell_the_paused "$me"; [ "$(counter "$proxy" "$way")" -ge $((before + hits)) ]; }
   await 150 struck || bad "$1, $2 $4: the sweep is not over: $(counters "$1")"
   touch "$work/over.$me"
-  ended() { for i in "${pids[@]}"; do ! kill -0 "$i" 2>/dev/null || return 1; done; }
+  ended() { tell_the_paused "$me"; for i in "${pids[@]}"; do ! kill -0 "$i" 2>/dev/null || return 1; done; }
   if ! await 200 ended; then
     bad "$1, $2 $4 at byte $5: a run does not come to its end"
     grep -H 'data.paused' "$work/$me"*.log
     finish
+    exit 1
   fi
   for i in "${pids[@]}"; do wait "$i" || code=1; done
   for ((i = 1; i <= lanes; i++)); do lives=$((lives + $(cat "$work/lives.$me.$i" 2>/dev/null || echo 0))); done
