@@ -24,12 +24,6 @@ struct given {
     struct absorbed_word *got; // [asked]
 };
 
-const struct letters *
-given_letters(const struct given *given)
-{
-    return &given->letters;
-}
-
 // ---------------------------------------------------------------- state.json
 
 // The place of what is wrong, "absorption.e.words[3].prompt", is put together by the caller.

@@ -24,7 +24,6 @@ CHECKED enum status given_open(struct given **out, const char *folder,
                                const struct letters_plan *plan, struct model *model,
                                const struct tokenizer *tokenizer, const struct score_watch *watch);
 void given_close(struct given **given);
-const struct letters *given_letters(const struct given *given);
 
 // As absorbing_measure, with the folder's main latents; out->missed is undefined, as the folder
 // does not say which words a k-sparse probe hears. CONFIG: a main latent that the SAE lacks.

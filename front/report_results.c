@@ -82,7 +82,6 @@ add_absorption(struct report_run *run, const char *path, uint64_t step)
     return STATUS_OK;
 }
 
-// Only the newest step's is kept, and of that the newest.
 static int
 by_step(const struct saebench_head *x, const struct saebench_head *y)
 {
@@ -102,6 +101,7 @@ is_replaced(const struct saebench_head *head, const struct saebench_head *next)
            checkpoint_incarnation(head->ck) < checkpoint_incarnation(next->ck);
 }
 
+// Only the newest step's is kept, and of that the newest.
 static enum status
 add_probing(struct report_run *run, const char *path, uint64_t step)
 {

@@ -1,5 +1,5 @@
 // daemon_inside: the state of a trainer's process, and how it comes to be. Only daemon.c, which
-// runs it, and opening.c include this.
+// runs it, opening.c and orders.c include this.
 #ifndef TRAINER_DAEMON_INSIDE_H
 #define TRAINER_DAEMON_INSIDE_H
 
@@ -61,5 +61,15 @@ struct trainer {
 // The run's folder and what it left, then sockets, then the training itself: recovery comes before
 // anybody can ask. What was opened stays in *t, on failure too.
 CHECKED enum status trainer_open(struct trainer *t);
+
+// Commands, orders.c: one is answered at once, or it waits until one of the others answers it.
+void orders_take(struct trainer *t, const struct request *request);
+void orders_saved(struct trainer *t, const struct kept *kept);
+void orders_paused(struct trainer *t, uint64_t asked);
+void orders_changed(struct trainer *t, const struct told *told);
+void orders_refuse(struct trainer *t, enum wait_for what, enum refusal code, const char *words);
+// Stands still or goes on: by whoever asked, and while nothing can be saved. The number of the
+// asking.
+uint64_t orders_pause(struct trainer *t);
 
 #endif
