@@ -324,13 +324,15 @@ pick_rows(bool asked[EVALUATIONS], const char *only)
     return STATUS_OK;
 }
 
-// Says why, and keeps the first.
+// Keeps the first, which is what the program ends with; of several SAEs says each where it stands.
 static void
-failed(struct status_note *first, enum status status)
+failed(struct status_note *first, enum status status, bool several)
 {
-    if (first->code == STATUS_OK)
+    bool another = first->code != STATUS_OK;
+    if (!another)
         status_note_take(first, status);
-    say(SAY_ERROR, "%s", status_words());
+    if (several || another)
+        say(SAY_ERROR, "%s", status_words());
 }
 
 // One kind of evaluation of every SAE, and its table.
@@ -358,7 +360,7 @@ examine_row(struct status_note *first, const struct desk *desk, size_t row,
         if (status == STATUS_OK)
             done++;
         else
-            failed(first, status);
+            failed(first, status, count > 1);
     }
     status = STATUS_OK;
     once_table(stdout, evaluations[row]->kind, columns, done);
@@ -391,7 +393,7 @@ examine_all(const struct asked *asked)
         else if (count == 1)
             goto done;
         else
-            failed(&first, status);
+            failed(&first, status, count > 1);
     }
     if (good == 0)
         GOTRY(status_note_give(&first));
